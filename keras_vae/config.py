@@ -1,0 +1,229 @@
+"""The configuration of a run: frozen dataclasses with a JSON round trip.
+
+Every field carries its help text and its choices, and the command line is derived from them, so that a
+name, a default and an explanation are written down once. Standard library only.
+"""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+
+class InputError(ValueError):
+    """Bad input by the user: the message names what was expected, what was received and the way out.
+
+    The command line prints it as one line and exits with code 2.
+    """
+
+
+def option(default, help, choices=None, minimum=None, above=None, maximum=None):
+    """A dataclass field with its help text and the values that it accepts."""
+    metadata = {"help": help, "choices": choices, "minimum": minimum, "above": above, "maximum": maximum}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+MODELS = ("vae", "autoencoder")
+NETWORKS = ("linear", "mlp", "conv")
+LIKELIHOODS = ("bernoulli", "gaussian")
+PRIORS = ("standard_normal",)
+OBJECTIVES = ("elbo",)
+ACTIVATIONS = ("relu", "tanh", "elu", "gelu", "silu", "softplus", "sigmoid", "linear")
+CORRUPTIONS = ("none", "gaussian", "masking")
+BINARIZATIONS = ("none", "threshold", "dynamic", "fixed")
+OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
+SCHEDULES = ("constant", "cosine")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The model: a choice on the axes network, likelihood, prior and objective."""
+
+    model: str = option("vae", "Model class.", choices=MODELS)
+    network: str = option("mlp", "Encoder and decoder networks.", choices=NETWORKS)
+    hidden: tuple[int, ...] = option(
+        (400,), "Units (mlp) or channels (conv) of the encoder's hidden layers; the decoder mirrors them.", minimum=1
+    )
+    activation: str = option("relu", "Activation of the hidden layers.", choices=ACTIVATIONS)
+    dense: int = option(0, "conv: units of a dense layer before the latent one; 0 for none.", minimum=0)
+    decoder_channels: int = option(64, "conv: channels of the decoder's first feature map.", minimum=1)
+    padding: str = option("same", "conv: padding of the encoder's convolutions.", choices=("same", "valid"))
+    latent_dim: int = option(20, "Number of latent dimensions.", minimum=1)
+    likelihood: str = option("bernoulli", "p(x|z): what a decoder output means.", choices=LIKELIHOODS)
+    scale: float = option(1.0, "gaussian: standard deviation of a pixel.", above=0)
+    learn_scale: bool = option(False, "gaussian: learn the standard deviation, starting from the given scale.")
+    prior: str = option("standard_normal", "p(z).", choices=PRIORS)
+    objective: str = option("elbo", "What is optimised.", choices=OBJECTIVES)
+    beta: float = option(1.0, "Weight of the KL term; 1 makes the loss the negative ELBO.", minimum=0)
+    warmup_steps: int = option(0, "Steps over which the weight of the KL term rises linearly from 0.", minimum=0)
+    corruption: str = option(
+        "none", "autoencoder: damage to the input that the network learns to undo.", choices=CORRUPTIONS
+    )
+    corruption_rate: float = option(
+        0.5, "autoencoder: standard deviation (gaussian) or fraction of pixels set to 0 (masking).", minimum=0
+    )
+    activity_penalty: float = option(
+        0.0, "autoencoder: weight, in nats, of the sum of absolute code values.", minimum=0
+    )
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The data: which images, and how they become batches."""
+
+    dataset: str = option(
+        "auto",
+        "auto, digits, mnist or another image set of tensorflow-datasets, or the path of a folder of images, "
+        "an .npy or an .npz file. auto is mnist, or digits where mnist cannot be had.",
+    )
+    mnist_dir: str | None = option(
+        None, "Folder with the four official MNIST files; the environment variable KERAS_VAE_MNIST_DIR also sets it."
+    )
+    data_dir: str | None = option(None, "Folder in which tensorflow-datasets keeps prepared data.")
+    binarization: str = option("none", "How pixels become 0 or 1.", choices=BINARIZATIONS)
+    image_size: int | None = option(None, "Resize images to this height and width.", minimum=1)
+    test_fraction: float = option(
+        0.1, "Held-out share of a data set that has no test split of its own.", above=0, maximum=0.9
+    )
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The training: optimizer, length and seed."""
+
+    epochs: int = option(15, "Passes over the training images.", minimum=1)
+    batch_size: int = option(128, "Images in a batch.", minimum=1)
+    optimizer: str = option("adam", "Optimizer.", choices=OPTIMIZERS)
+    learning_rate: float = option(1e-3, "Learning rate.", above=0)
+    schedule: str = option("constant", "Course of the learning rate.", choices=SCHEDULES)
+    seed: int = option(0, "Seed of weights, shuffling, binarisation and noise.", minimum=0, maximum=2**31 - 1)
+    sample_every: int = option(
+        0, "Write a grid of samples every this many steps; 0 for once an epoch.", minimum=0
+    )
+    nll_samples: int = option(
+        100, "Importance samples per test image for the NLL at the end of training; 0 to skip it.", minimum=0
+    )
+    nll_images: int = option(1000, "Test images for the NLL at the end of training.", minimum=1)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything needed to repeat a run.
+
+    Example:
+
+    >>> from keras_vae.config import Config
+    >>> config = Config().replace(latent_dim=2, epochs=1)
+    >>> config.model.latent_dim, config.training.epochs
+    (2, 1)
+    >>> Config.from_json(config.to_json()) == config
+    True
+    """
+
+    preset: str = "custom"
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    def __post_init__(self):
+        for section in sections(self).values():
+            for field in dataclasses.fields(section):
+                _check(field, getattr(section, field.name))
+
+    def replace(self, **values) -> "Config":
+        """Returns a copy with fields replaced by name, whatever section they are in.
+
+        Raises:
+            InputError: for an unknown name or a value that its field does not accept.
+        """
+        owners = field_owners()
+        unknown = sorted(set(values) - set(owners))
+        if unknown:
+            raise InputError(f"Unknown config key {unknown[0]!r}. Expected one of: {', '.join(sorted(owners))}.")
+        changed = {}
+        for section_name, section in sections(self).items():
+            own = {name: value for name, value in values.items() if owners[name] == section_name}
+            changed[section_name] = dataclasses.replace(section, **own)
+        return dataclasses.replace(self, **changed)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values) -> "Config":
+        """Builds a config from `to_dict`'s form. Missing keys take their defaults; an unknown key is an error."""
+        if not isinstance(values, dict):
+            raise InputError(f"A config must be a JSON object. Received: {values!r}")
+        flat = {}
+        names = sections(cls())
+        for key, value in values.items():
+            if key == "preset":
+                continue
+            if key not in names:
+                raise InputError(f"Unknown config key {key!r}. Expected one of: preset, {', '.join(names)}.")
+            if not isinstance(value, dict):
+                raise InputError(f"Config key {key!r} must be a JSON object. Received: {value!r}")
+            for name in value:
+                if name not in field_owners() or field_owners()[name] != key:
+                    known = ", ".join(field.name for field in dataclasses.fields(names[key]))
+                    raise InputError(f"Unknown config key '{key}.{name}'. Expected one of: {known}.")
+            flat.update(value)
+        flat = {name: tuple(value) if isinstance(value, list) else value for name, value in flat.items()}
+        return dataclasses.replace(cls(), preset=values.get("preset", "custom")).replace(**flat)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2)
+
+    @classmethod
+    def from_json(cls, text) -> "Config":
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError(f"Not a config: invalid JSON ({error}).") from None
+        return cls.from_dict(values)
+
+
+def sections(config) -> dict[str, Any]:
+    """The config's sections by name."""
+    return {"model": config.model, "data": config.data, "training": config.training}
+
+
+def field_owners() -> dict[str, str]:
+    """Field name -> name of the section that it is in. Field names are unique across sections."""
+    classes = {"model": ModelConfig, "data": DataConfig, "training": TrainingConfig}
+    return {field.name: section for section, cls in classes.items() for field in dataclasses.fields(cls)}
+
+
+_TYPES = {int: (int,), float: (int, float), str: (str,), bool: (bool,)}
+
+
+def _check(field, value):
+    """Raises InputError unless `value` is one that `field` accepts."""
+    limits = field.metadata
+    optional = getattr(field.type, "__args__", ())
+    if value is None and type(None) in optional:
+        return
+    if getattr(field.type, "__origin__", None) is tuple:
+        expected, items = (int,), value if isinstance(value, tuple) else (None,)
+    else:
+        base = next((kind for kind in (optional or (field.type,)) if kind is not type(None)), field.type)
+        expected, items = _TYPES[base], (value,)
+    for item in items:
+        is_bool = isinstance(item, bool)  # an int to Python, but never to a user
+        if not isinstance(item, expected) or (is_bool and bool not in expected):
+            _refuse(field, value, f"expected {' or '.join(kind.__name__ for kind in expected)}")
+        if limits["choices"] and item not in limits["choices"]:
+            _refuse(field, value, f"expected one of: {', '.join(limits['choices'])}")
+        if isinstance(item, float) and not math.isfinite(item):
+            _refuse(field, value, "expected a finite number")
+        if limits["minimum"] is not None and item < limits["minimum"]:
+            _refuse(field, value, f"expected at least {limits['minimum']}")
+        if limits["above"] is not None and item <= limits["above"]:
+            _refuse(field, value, f"expected more than {limits['above']}")
+        if limits["maximum"] is not None and item > limits["maximum"]:
+            _refuse(field, value, f"expected at most {limits['maximum']}")
+
+
+def _refuse(field, value, expected):
+    raise InputError(f"Invalid value for {field.name}: {expected}. Received: {value!r}")
