@@ -63,6 +63,7 @@ class ModelConfig:
     corruption_rate: float = option(
         0.5, "autoencoder: standard deviation (gaussian) or fraction of pixels set to 0 (masking).", minimum=0
     )
+    code_activation: str = option("linear", "autoencoder: activation of the code.", choices=ACTIVATIONS)
     activity_penalty: float = option(
         0.0, "autoencoder: weight, in nats, of the sum of absolute code values.", minimum=0
     )
@@ -98,9 +99,7 @@ class TrainingConfig:
     learning_rate: float = option(1e-3, "Learning rate.", above=0)
     schedule: str = option("constant", "Course of the learning rate.", choices=SCHEDULES)
     seed: int = option(0, "Seed of weights, shuffling, binarisation and noise.", minimum=0, maximum=2**31 - 1)
-    sample_every: int = option(
-        0, "Write a grid of samples every this many steps; 0 for once an epoch.", minimum=0
-    )
+    sample_every: int = option(0, "Write a grid of samples every this many steps; 0 for once an epoch.", minimum=0)
     nll_samples: int = option(
         100, "Importance samples per test image for the NLL at the end of training; 0 to skip it.", minimum=0
     )

@@ -1,0 +1,89 @@
+"""Diagonal Gaussians: log-densities and divergences in nats, one float per example.
+
+In all functions the last axis is the event axis (the latent dimensions) and is summed over; the leading axes are
+kept. Every constant is kept, so that what is called log_prob is a log-density.
+"""
+
+import math
+
+from keras import ops
+
+LOG_2PI = math.log(2.0 * math.pi)
+
+
+def log_prob(*, x, mean, log_var):
+    """Log-density of `x` under N(mean, diag(exp(log_var))).
+
+    Args:
+        x, mean, log_var: Float tensors [..., d] that broadcast against each other.
+
+    Returns:
+        Tensor [...], nats.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_vae import gaussian
+    >>> print(f"{float(gaussian.log_prob(x=np.zeros(2), mean=np.zeros(2), log_var=np.zeros(2))):.4f}")
+    -1.8379
+    """
+    return -0.5 * ops.sum(LOG_2PI + log_var + ops.square(x - mean) * ops.exp(-log_var), axis=-1)
+
+
+def kl_per_dimension(*, z_mean, z_log_var):
+    """KL(N(z_mean, exp(z_log_var)) || N(0, 1)) of each latent dimension.
+
+    Args:
+        z_mean, z_log_var: Float tensors [..., d].
+
+    Returns:
+        Tensor [..., d], nats, never negative beyond rounding.
+
+    Reference:
+        Kingma and Welling, Auto-Encoding Variational Bayes, 2014, appendix B.
+    """
+    # expm1 keeps the digits where z_log_var is near 0 and exp(z_log_var) - 1 would cancel
+    return 0.5 * (ops.square(z_mean) + ops.expm1(z_log_var) - z_log_var)
+
+
+def kl(*, z_mean, z_log_var):
+    """KL(N(z_mean, diag(exp(z_log_var))) || N(0, I)), summed over the latent dimensions.
+
+    Args:
+        z_mean, z_log_var: Float tensors [..., d].
+
+    Returns:
+        Tensor [...], nats.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_vae import gaussian
+    >>> print(f"{float(gaussian.kl(z_mean=np.ones(3), z_log_var=np.zeros(3))):.4f}")
+    1.5000
+
+    Reference:
+        Kingma and Welling, Auto-Encoding Variational Bayes, 2014, appendix B.
+    """
+    return ops.sum(kl_per_dimension(z_mean=z_mean, z_log_var=z_log_var), axis=-1)
+
+
+def log_mean_exp(values, axis):
+    """log(mean(exp(values))) along `axis`, without overflow.
+
+    Args:
+        values: Float tensor, log-weights in nats.
+        axis: Int, the axis of the samples.
+
+    Returns:
+        Tensor of one axis less, nats.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_vae import gaussian
+    >>> print(f"{float(gaussian.log_mean_exp(np.array([-1000.0, -1000.0]), axis=0)):.4f}")
+    -1000.0000
+    """
+    values = ops.convert_to_tensor(values)
+    return ops.logsumexp(values, axis=axis) - math.log(values.shape[axis])

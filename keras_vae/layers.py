@@ -1,0 +1,194 @@
+"""Layers that draw random numbers: the reparameterization trick and the corruption of inputs."""
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from keras_vae import priors
+
+# Beyond this a log-variance is bounded, so that exp(z_log_var) and its gradient stay finite in float32.
+MAX_LOG_VAR = 20.0
+
+
+class RandomLayer(keras.layers.Layer):
+    """Base of the layers that draw: it owns the seed and gives every replica noise of its own."""
+
+    def __init__(self, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def next_seed(self):
+        """A fresh int32 [2] seed: a function of the layer's seed, the number of draws so far, and the replica."""
+        seed = tf.cast(tf.math.floormod(self.seed_generator.next(), tf.int32.max), "int32")
+        replica = tf.distribute.get_replica_context()
+        if replica is None or replica.num_replicas_in_sync == 1:
+            return seed
+        return tf.random.fold_in(seed, replica.replica_id_in_sync_group)
+
+    def get_config(self):
+        return {**super().get_config(), "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="keras_vae")
+class Sampling(RandomLayer):
+    """Draws z from q(z|x) by the reparameterization trick and brings in the KL term.
+
+    z = z_mean + exp(0.5 * z_log_var) * eps with eps ~ N(0, I), and kl_loss = KL(q(z|x) || p(z)). Computes in float32
+    unless told otherwise, also under a mixed precision policy.
+
+    Args:
+        prior: Name of a prior or a prior layer: p(z).
+        seed: Int seed of the noise, or None for a random one.
+
+    Call arguments:
+        inputs: Pair (z_mean, z_log_var) of float tensors [b, d].
+
+    Returns:
+        Pair (z, kl_loss): float tensors [b, d] and [b], the latter in nats.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_vae.layers import Sampling
+    >>> z, kl_loss = Sampling(seed=1)((np.zeros((4, 2), "float32"), np.zeros((4, 2), "float32")))
+    >>> tuple(z.shape), kl_loss.numpy().tolist()
+    ((4, 2), [0.0, 0.0, 0.0, 0.0])
+
+    Reference:
+        Kingma and Welling, Auto-Encoding Variational Bayes, 2014, section 2.4 and equation 10.
+    """
+
+    def __init__(self, prior="standard_normal", seed=None, **kwargs):
+        super().__init__(seed=seed, **{"dtype": "float32", **kwargs})
+        self.prior = priors.get(prior)
+
+    def build(self, input_shape):
+        self.prior.build(input_shape[0])
+        self.built = True
+
+    def call(self, inputs):
+        z_mean, z_log_var = inputs
+        # bounded in the value alone: the gradient of an extreme log-variance still points the way back
+        bounded = ops.clip(z_log_var, -MAX_LOG_VAR, MAX_LOG_VAR)
+        z_log_var = z_log_var + ops.stop_gradient(bounded - z_log_var)
+        eps = tf.random.stateless_normal(tf.shape(z_mean), seed=self.next_seed(), dtype=self.compute_dtype)
+        z = z_mean + ops.exp(0.5 * z_log_var) * eps
+        return z, self.prior.kl(z_mean, z_log_var)
+
+    def compute_output_spec(self, inputs):
+        z_mean, _ = inputs
+        return (
+            keras.KerasTensor(z_mean.shape, dtype=self.compute_dtype),
+            keras.KerasTensor(z_mean.shape[:-1], dtype=self.compute_dtype),
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "prior": keras.saving.serialize_keras_object(self.prior)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "prior": keras.saving.deserialize_keras_object(config["prior"])})
+
+
+@keras.saving.register_keras_serializable(package="keras_vae")
+class GaussianCorruption(RandomLayer):
+    """Adds Gaussian noise to pixels and clips to [0, 1]. Always on: the caller decides when to corrupt.
+
+    Args:
+        rate: Float, at least 0, the standard deviation of the noise.
+        seed: Int seed of the noise, or None for a random one.
+
+    Call arguments:
+        images: Float tensor [b, ...], pixels in [0, 1].
+
+    Returns:
+        Float tensor like `images`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_vae.layers import GaussianCorruption
+    >>> noisy = GaussianCorruption(0.5, seed=1)(np.zeros((1, 28, 28, 1), "float32"))
+    >>> float(noisy.numpy().min()), float(noisy.numpy().max()) <= 1.0
+    (0.0, True)
+    """
+
+    def __init__(self, rate=0.5, seed=None, **kwargs):
+        super().__init__(seed=seed, **kwargs)
+        if not rate >= 0:
+            raise ValueError(f"Invalid value for argument `rate`. Expected at least 0. Received: rate={rate}")
+        self.rate = rate
+
+    def call(self, images):
+        noise = tf.random.stateless_normal(tf.shape(images), seed=self.next_seed(), dtype=self.compute_dtype)
+        return ops.clip(images + self.rate * noise, 0.0, 1.0)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate}
+
+
+@keras.saving.register_keras_serializable(package="keras_vae")
+class MaskingCorruption(RandomLayer):
+    """Sets a random share of the pixels to 0. Always on: the caller decides when to corrupt.
+
+    Args:
+        rate: Float in [0, 1], the probability that a pixel is set to 0.
+        seed: Int seed of the noise, or None for a random one.
+
+    Call arguments:
+        images: Float tensor [b, ...], pixels in [0, 1].
+
+    Returns:
+        Float tensor like `images`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_vae.layers import MaskingCorruption
+    >>> masked = MaskingCorruption(1.0)(np.ones((1, 4), "float32"))
+    >>> float(masked.numpy().sum())
+    0.0
+
+    Reference:
+        Vincent et al., Stacked Denoising Autoencoders, 2010, section 3.3.
+    """
+
+    def __init__(self, rate=0.5, seed=None, **kwargs):
+        super().__init__(seed=seed, **kwargs)
+        if not 0 <= rate <= 1:
+            raise ValueError(f"Invalid value for argument `rate`. Expected 0 to 1. Received: rate={rate}")
+        self.rate = rate
+
+    def call(self, images):
+        uniform = tf.random.stateless_uniform(tf.shape(images), seed=self.next_seed())
+        return images * ops.cast(uniform >= self.rate, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate}
+
+
+CORRUPTIONS = {"gaussian": GaussianCorruption, "masking": MaskingCorruption}
+
+
+def get_corruption(identifier, **options):
+    """Returns a corruption layer by name, made with `options`; a layer as it is; None for None or "none".
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if identifier is None or identifier == "none":
+        return None
+    if isinstance(identifier, keras.layers.Layer):
+        return identifier
+    if identifier not in CORRUPTIONS:
+        raise ValueError(
+            f"Unknown corruption. Expected one of: none, {', '.join(CORRUPTIONS)}. Received: corruption={identifier!r}"
+        )
+    return CORRUPTIONS[identifier](**options)

@@ -1,0 +1,99 @@
+"""The autoencoder: plain, sparse or denoising."""
+
+import keras
+from keras import ops
+
+from keras_vae.layers import get_corruption
+from keras_vae.models.base import LatentModel
+
+
+@keras.saving.register_keras_serializable(package="keras_vae")
+class Autoencoder(LatentModel):
+    """An autoencoder: an encoder to a code z without noise, and a decoder.
+
+    loss = -log p(x|z) + activity_penalty * sum(|z|), in nats, summed over pixels and averaged over the images. With
+    `corruption` the encoder sees damaged images and the loss compares with the clean ones: a denoising autoencoder.
+
+    Args:
+        encoder: Model, image [b, ...] -> z [b, d].
+        decoder: Model, z [b, d] -> parameters of p(x|z), shaped like the images, not squashed.
+        likelihood: Name of a likelihood or a likelihood layer: bernoulli is the cross-entropy on logits, gaussian
+            is half the squared error plus a constant.
+        corruption: None, "gaussian", "masking" or a layer.
+        activity_penalty: Float, at least 0, the weight of the sum of absolute code values.
+        seed: Int seed of the corruption, or None for a random one.
+
+    Example:
+
+    >>> import numpy as np, keras_vae
+    >>> model = keras_vae.Autoencoder.from_preset("denoising-autoencoder")
+    >>> model.compile(optimizer="adam")
+    >>> logs = model.evaluate(np.zeros((8, 28, 28, 1), "float32"), verbose=0, return_dict=True)
+    >>> sorted(logs)
+    ['loss', 'reconstruction_loss']
+
+    Reference:
+        Vincent et al., Stacked Denoising Autoencoders, 2010, sections 2.2 and 3.1.
+    """
+
+    def __init__(
+        self,
+        encoder,
+        decoder,
+        likelihood="bernoulli",
+        corruption=None,
+        activity_penalty=0.0,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(encoder, decoder, likelihood, **kwargs)
+        if not activity_penalty >= 0:
+            raise ValueError(
+                "Invalid value for argument `activity_penalty`. Expected at least 0. "
+                f"Received: activity_penalty={activity_penalty}"
+            )
+        self.corruption = get_corruption(corruption, seed=seed) if isinstance(corruption, str) else corruption
+        self.activity_penalty = activity_penalty
+        self.seed = seed
+        if encoder.built:
+            self.build(encoder.input_shape)
+
+    @property
+    def latent_dim(self):
+        """Number of code dimensions."""
+        return self.encoder.output_shape[-1]
+
+    def build(self, input_shape):
+        self._build_networks(input_shape, heads=("z",))
+        if self.corruption is not None:
+            self.corruption.build(input_shape)
+        self.built = True
+
+    def loss_terms(self, x, training):
+        x = ops.cast(x, "float32")
+        z = self.encoder(self.corrupt(x), training=training)
+        params = ops.cast(self.decoder(z, training=training), "float32")
+        reconstruction_loss = -self.likelihood.log_prob(x, params)
+        activity = ops.sum(ops.abs(ops.cast(z, "float32")), axis=-1)
+        loss = reconstruction_loss + self.activity_penalty * activity
+        return {"loss": loss, "reconstruction_loss": reconstruction_loss}
+
+    def corrupt(self, x):
+        """Images [b, ...] as the encoder sees them in training: damaged anew at each call."""
+        return x if self.corruption is None else self.corruption(x)
+
+    def encode(self, x):
+        """Images [b, ...] in [0, 1] -> z, float32 [b, d]. Nothing is corrupted."""
+        return ops.cast(self.encoder(x, training=False), "float32")
+
+    def reconstruct(self, x):
+        """Images [b, ...] -> decode(encode(x)), float32 [b, ...] in [0, 1]."""
+        return self.decode(self.encode(x))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "corruption": keras.saving.serialize_keras_object(self.corruption),
+            "activity_penalty": self.activity_penalty,
+            "seed": self.seed,
+        }

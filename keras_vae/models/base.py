@@ -1,0 +1,288 @@
+"""The only train_step and test_step of the package, and what all models share."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from keras_vae import likelihoods
+from keras_vae.config import InputError
+
+NON_FINITE = "keras_vae: a loss or a gradient is not finite"
+
+
+class NonFiniteLossError(RuntimeError):
+    """Training met a loss or a gradient that is NaN or infinite. The weights are those before that step."""
+
+
+class LatentModel(keras.Model):
+    """Base class of the models: an encoder, a decoder and a likelihood, trained on the mean of per-example losses.
+
+    A subclass says what the terms of the loss are in `loss_terms` and names them in `term_names`; everything else
+    of training and evaluation is here.
+    """
+
+    term_names = ("loss", "reconstruction_loss")
+
+    def __init__(self, encoder, decoder, likelihood="bernoulli", **kwargs):
+        super().__init__(**kwargs)
+        self.encoder = encoder
+        self.decoder = decoder
+        self.likelihood = likelihoods.get(likelihood)
+        self.step = self.add_weight(
+            name="step",
+            shape=(),
+            dtype="int64",
+            initializer="zeros",
+            trainable=False,
+            autocast=False,
+            aggregation="only_first_replica",
+        )
+        self.trackers = [keras.metrics.Mean(name=name) for name in self.term_names]
+
+    def loss_terms(self, x, training):
+        """Terms of each example's loss.
+
+        Args:
+            x: Float32 [b, ...], pixels in [0, 1].
+            training: Bool.
+
+        Returns:
+            Dict of float32 [b], nats: a value for each of `term_names`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must say what its loss is made of.")
+
+    def decode(self, z):
+        """z [b, d] -> the mean of p(x|z), float32 [b, ...], clipped to pixels in [0, 1]."""
+        params = ops.cast(self.decoder(z, training=False), "float32")
+        return ops.clip(self.likelihood.mean(params), 0.0, 1.0)
+
+    def reconstruct(self, x):
+        """Images -> images: encodes without noise and decodes. Float32 [b, ...] in [0, 1] both."""
+        raise NotImplementedError(f"{type(self).__name__} must say how it reconstructs.")
+
+    @classmethod
+    def from_preset(cls, name, image_shape=(28, 28, 1), seed=None):
+        """Builds the untrained model of a preset.
+
+        Args:
+            name: Name of a preset, as `keras-vae presets` lists them.
+            image_shape: Triple (height, width, channels).
+            seed: Int seed of the noise, or None. Weights follow `keras.utils.set_random_seed`.
+
+        Raises:
+            InputError: for an unknown preset, or one of another model class.
+
+        Example:
+
+        >>> import keras_vae
+        >>> vae = keras_vae.VAE.from_preset("mlp")
+        >>> vae.encoder.input_shape
+        (None, 28, 28, 1)
+        """
+        from keras_vae.models import build_model
+        from keras_vae.presets import get_preset
+
+        model = build_model(get_preset(name).config.model, image_shape, seed=seed)
+        if not isinstance(model, cls):
+            raise InputError(f"Preset {name!r} is a {type(model).__name__}. Use {type(model).__name__}.from_preset.")
+        return model
+
+    # -- Keras's contract ---------------------------------------------------------------------------------------
+
+    def call(self, x, training=False):
+        """The same as `reconstruct`, so that `predict` gives reconstructions."""
+        return self.reconstruct(x)
+
+    def compile(self, optimizer="adam", *, loss=None, jit_compile=False, **kwargs):
+        """Configures training; see `keras.Model.compile`. The model brings its own loss.
+
+        Raises:
+            ValueError: if a `loss` is given.
+        """
+        if loss is not None:
+            raise ValueError(
+                f"{type(self).__name__} brings its own loss: choose it with the arguments `likelihood` and, for a VAE, "
+                f"`objective` of the model. Received: loss={loss!r}"
+            )
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+
+    @property
+    def metrics(self):
+        # without the "loss" tracker that Keras adds by itself: ours weighs every example alike
+        return [metric for metric in super().metrics if metric is not self._loss_tracker]
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Updates the metrics given to `compile`: an image is the target of its own reconstruction."""
+        return super().compute_metrics(x, x, y_pred, sample_weight)
+
+    def fit(self, x=None, y=None, **kwargs):
+        """Trains; see `keras.Model.fit`.
+
+        Args:
+            x: Images in [0, 1], as an array or as a dataset of images, (images, labels) or
+                (images, labels, sample_weight). Labels are ignored. The loss is the weighted mean over the batch.
+            y: Ignored.
+            **kwargs: Everything else that `keras.Model.fit` takes.
+
+        Raises:
+            InputError: for images of a wrong shape, NaN, or pixels out of [0, 1], before training starts.
+            NonFiniteLossError: if the loss or a gradient becomes NaN or infinite; the weights stay those before.
+        """
+        self._check_images(x)
+        try:
+            return super().fit(x, y, **kwargs)
+        except tf.errors.InvalidArgumentError as error:
+            if NON_FINITE not in error.message:
+                raise
+            raise NonFiniteLossError(
+                f"The loss became NaN or infinite at step {int(self.step)}. The weights are those before that step. "
+                "Try a lower learning rate, gradient clipping (global_clipnorm=1.0 of the optimizer), or check the "
+                "data for values outside [0, 1]."
+            ) from None
+
+    def evaluate(self, x=None, y=None, **kwargs):
+        """Evaluates; see `keras.Model.evaluate`. Returns the terms of the loss, in nats, averaged over the images.
+
+        Raises:
+            InputError: for images of a wrong shape, NaN, or pixels out of [0, 1].
+        """
+        if not kwargs.get("_use_cached_eval_dataset"):
+            self._check_images(x)
+        return super().evaluate(x, y, **kwargs)
+
+    def train_step(self, data):
+        x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            terms = self.loss_terms(x, training=True)
+            weight = self._example_weight(terms, sample_weight)
+            # The one place where examples become a scalar. Each replica's share is divided by the weight of the
+            # whole batch, so that the sum over replicas is the mean over the batch, however it was dealt out.
+            loss = tf.reduce_sum(weight * terms["loss"]) / tf.maximum(all_reduce_sum(tf.reduce_sum(weight)), 1e-30)
+            if self.losses:  # regularisers in the user's own networks, one copy on each replica
+                loss += tf.add_n([tf.cast(extra, loss.dtype) for extra in self.losses]) / num_replicas()
+            scaled_loss = self.optimizer.scale_loss(loss)
+        variables = self.trainable_variables
+        gradients = self._global_gradients(tape.gradient(scaled_loss, variables), loss)
+        self.optimizer.apply(gradients, variables)
+        self.step.assign_add(1)
+        return self._update_metrics(x, terms, weight)
+
+    def test_step(self, data):
+        x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        terms = self.loss_terms(x, training=False)
+        return self._update_metrics(x, terms, self._example_weight(terms, sample_weight))
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "encoder": serialize(self.encoder),
+            "decoder": serialize(self.decoder),
+            "likelihood": serialize(self.likelihood),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()})
+
+    # -- helpers ------------------------------------------------------------------------------------------------
+
+    def _build_networks(self, input_shape, heads):
+        """Builds encoder and decoder and checks that they fit each other. Returns the shape of z, (None, d)."""
+        if not self.encoder.built:
+            self.encoder.build(input_shape)
+        check_outputs("encoder", self.encoder, [(head, (None, None)) for head in heads])
+        shape = self.encoder.compute_output_shape(input_shape)
+        z_shape = tuple(shape[0] if len(heads) > 1 else shape)
+        if not self.decoder.built:
+            self.decoder.build(z_shape)
+        *pixels, channels = input_shape
+        params_shape = (*pixels, channels * self.likelihood.params_per_channel)
+        check_outputs("decoder", self.decoder, [("parameters of p(x|z)", params_shape)])
+        return z_shape
+
+    def _example_weight(self, terms, sample_weight):
+        """Weight of each example, float32 [b]."""
+        ones = tf.ones_like(terms["loss"])
+        return ones if sample_weight is None else ones * tf.reshape(tf.cast(sample_weight, "float32"), [-1])
+
+    def _global_gradients(self, gradients, loss):
+        """The gradients of the whole batch, checked, in the share that `optimizer.apply` sums over replicas."""
+        replicas = num_replicas()
+        if replicas > 1:
+            gradients = [None if g is None else all_reduce_sum(g) for g in gradients]
+            # An optimizer clips before it sums over replicas; the right order is to sum first.
+            gradients = self.optimizer._clip_gradients(gradients)
+        if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):  # which skips such steps by itself
+            squares = [tf.nn.l2_loss(tf.convert_to_tensor(g)) for g in gradients if g is not None]
+            finite = tf.math.is_finite(tf.add_n([tf.cast(s, "float32") for s in squares]) + loss)
+            with tf.control_dependencies([tf.debugging.Assert(finite, [NON_FINITE])]):
+                gradients = [None if g is None else tf.identity(g) for g in gradients]
+        return gradients if replicas == 1 else [None if g is None else g / replicas for g in gradients]
+
+    def _update_metrics(self, x, terms, weight):
+        for tracker in self.trackers:
+            tracker.update_state(terms[tracker.name], sample_weight=weight)
+        if self._compile_metrics is None:
+            return self.get_metrics_result()
+        return self.compute_metrics(x, x, self.reconstruct(x), sample_weight=weight)
+
+    def _check_images(self, x):
+        """Refuses images that can be seen to be wrong before any work starts."""
+        shape = self.encoder.input_shape[1:] if self.encoder.built else None
+        if isinstance(x, tf.data.Dataset):
+            spec = x.element_spec[0] if isinstance(x.element_spec, tuple) else x.element_spec
+            if shape and isinstance(spec, tf.TensorSpec) and not spec.shape[1:].is_compatible_with(shape):
+                raise InputError(_shape_message(shape, tuple(spec.shape[1:])))
+        elif isinstance(x, np.ndarray) or tf.is_tensor(x):
+            check_pixels(x, shape)
+
+
+def check_pixels(x, shape=None):
+    """Checks that `x` is a batch of images.
+
+    Args:
+        x: Array [n, ...].
+        shape: Shape of one image, or None for any.
+
+    Raises:
+        InputError: for a wrong shape, NaN, infinities, or pixels out of [0, 1].
+    """
+    x = np.asarray(x)
+    if shape is not None and x.shape[1:] != tuple(shape):
+        raise InputError(_shape_message(shape, x.shape[1:]))
+    low, high = (x.min(), x.max()) if x.size else (0, 0)
+    if not (0 <= low and high <= 1):  # NaN fails both comparisons
+        raise InputError(
+            f"Pixels must be in [0, 1], without NaN. Received values from {low} to {high} (dtype {x.dtype}). "
+            "Divide 8-bit images by 255."
+        )
+
+
+def check_outputs(name, network, expected):
+    """Refuses a network whose number of outputs or their shapes are not as `expected`: a list of (name, shape)."""
+    outputs = getattr(network, "outputs", None)  # None for a network that is not built yet
+    if outputs is None:
+        return
+    received = [output.shape for output in outputs]
+    fits = [tf.TensorShape(got).is_compatible_with(want) for got, (_, want) in zip(received, expected, strict=False)]
+    if len(received) != len(expected) or not all(fits):
+        wanted = ", ".join(f"{output} {list(shape)}" for output, shape in expected)
+        raise InputError(f"Argument `{name}` must return {wanted}. Received: {', '.join(map(str, received))}")
+
+
+def all_reduce_sum(value):
+    """Sum over the replicas; `value` itself where there is one."""
+    if num_replicas() == 1:
+        return value
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+def num_replicas():
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def _shape_message(expected, received):
+    expected, received = (", ".join(map(str, shape)) for shape in (expected, received))
+    return f"Images have the wrong shape. Expected (n, {expected}). Received (n, {received})."

@@ -1,0 +1,140 @@
+"""The variational autoencoder."""
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from keras_vae import objectives
+from keras_vae.layers import Sampling
+from keras_vae.models.base import LatentModel
+
+
+@keras.saving.register_keras_serializable(package="keras_vae")
+class VAE(LatentModel):
+    """A variational autoencoder with a Gaussian q(z|x).
+
+    loss = -log p(x|z) + beta * KL(q(z|x) || p(z)), in nats, summed over pixels and latent dimensions and averaged
+    over the images. `evaluate` and the logs of `fit` give loss, reconstruction_loss and kl_loss.
+
+    Args:
+        encoder: Model, image [b, ...] -> (z_mean, z_log_var), each [b, d].
+        decoder: Model, z [b, d] -> parameters of p(x|z), shaped like the images, not squashed.
+        likelihood: Name of a likelihood or a likelihood layer: p(x|z).
+        prior: Name of a prior or a prior layer: p(z).
+        objective: Name of an objective, or an objective.
+        beta: Weight of the KL term, for an objective given by name.
+        seed: Int seed of the noise, or None for a random one.
+
+    Example:
+
+    >>> import keras, numpy as np, keras_vae
+    >>> image = keras.Input((28, 28, 1))
+    >>> hidden = keras.layers.Dense(32, activation="relu")(keras.layers.Flatten()(image))
+    >>> encoder = keras.Model(image, [keras.layers.Dense(2)(hidden), keras.layers.Dense(2)(hidden)])
+    >>> decoder = keras.Sequential([
+    ...     keras.Input((2,)),
+    ...     keras.layers.Dense(784),  # logits: no activation
+    ...     keras.layers.Reshape((28, 28, 1)),
+    ... ])
+    >>> vae = keras_vae.VAE(encoder, decoder, likelihood="bernoulli")
+    >>> vae.compile(optimizer="adam")
+    >>> history = vae.fit(np.zeros((8, 28, 28, 1), "float32"), epochs=1, verbose=0)
+    >>> sorted(history.history)
+    ['kl_loss', 'loss', 'reconstruction_loss']
+    >>> tuple(vae.generate(4, seed=1).shape)
+    (4, 28, 28, 1)
+
+    Reference:
+        Kingma and Welling, Auto-Encoding Variational Bayes, 2014, equation 10.
+    """
+
+    term_names = ("loss", "reconstruction_loss", "kl_loss")
+
+    def __init__(
+        self,
+        encoder,
+        decoder,
+        likelihood="bernoulli",
+        prior="standard_normal",
+        objective="elbo",
+        beta=1.0,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(encoder, decoder, likelihood, **kwargs)
+        self.objective = objectives.get(objective, beta=beta) if isinstance(objective, str) else objective
+        self.sampling = Sampling(prior, seed=seed, name="sampling")
+        if encoder.built:
+            self.build(encoder.input_shape)
+
+    @property
+    def prior(self):
+        """The prior layer p(z)."""
+        return self.sampling.prior
+
+    @property
+    def latent_dim(self):
+        """Number of latent dimensions."""
+        return self.prior.latent_dim
+
+    def build(self, input_shape):
+        z_shape = self._build_networks(input_shape, heads=("z_mean", "z_log_var"))
+        self.sampling.build((z_shape, z_shape))
+        self.built = True
+
+    def loss_terms(self, x, training):
+        x = ops.cast(x, "float32")
+        z_mean, z_log_var = self.encoder(x, training=training)
+        z, kl_loss = self.sampling((z_mean, z_log_var))
+        params = ops.cast(self.decoder(z, training=training), "float32")
+        reconstruction_loss = -self.likelihood.log_prob(x, params)
+        step = self.step if training else None
+        loss = self.objective(reconstruction_loss=reconstruction_loss, kl_loss=kl_loss, step=step)
+        return {"loss": loss, "reconstruction_loss": reconstruction_loss, "kl_loss": kl_loss}
+
+    def encode(self, x):
+        """Images [b, ...] in [0, 1] -> (z_mean, z_log_var), each float32 [b, d]."""
+        z_mean, z_log_var = self.encoder(x, training=False)
+        return ops.cast(z_mean, "float32"), ops.cast(z_log_var, "float32")
+
+    def reconstruct(self, x):
+        """Images [b, ...] -> decode(z_mean), float32 [b, ...] in [0, 1]: no noise."""
+        return self.decode(self.encode(x)[0])
+
+    def generate(self, num_images, seed=None):
+        """Decodes draws from the prior.
+
+        Args:
+            num_images: Int, n.
+            seed: Int, or None for other images at each call.
+
+        Returns:
+            Float32 [n, ...], pixels in [0, 1]: means of p(x|z), z ~ p(z).
+        """
+        return self.decode(self.prior.sample(num_images, seed=seed))
+
+    def interpolate(self, start, end, steps=10):
+        """Decodes the straight lines between the codes of two batches of images.
+
+        Args:
+            start, end: Float [b, ...], pixels in [0, 1].
+            steps: Int, at least 2, the number of images on a line, both ends included.
+
+        Returns:
+            Float32 [b, steps, ...], pixels in [0, 1].
+        """
+        if steps < 2:
+            raise ValueError(f"Invalid value for argument `steps`. Expected at least 2. Received: steps={steps}")
+        first, last = self.encode(start)[0], self.encode(end)[0]
+        share = tf.linspace(0.0, 1.0, steps)[None, :, None]
+        z = (1 - share) * first[:, None] + share * last[:, None]  # (b, steps, d)
+        images = self.decode(tf.reshape(z, (-1, z.shape[-1])))
+        return tf.reshape(images, (z.shape[0], steps, *images.shape[1:]))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "prior": keras.saving.serialize_keras_object(self.prior),
+            "objective": keras.saving.serialize_keras_object(self.objective),
+            "seed": self.sampling.seed,
+        }

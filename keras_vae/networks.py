@@ -1,0 +1,126 @@
+"""Networks: functional builders of an encoder and a decoder.
+
+Each builder is a pair of functions in `NETWORKS`: the encoder's trunk, image -> features, and the decoder's,
+z -> parameters. `build` adds what all have in common. A new network is one pair and one row of the table.
+"""
+
+import math
+
+import keras
+from keras import layers
+
+
+def build(
+    network,
+    image_shape,
+    latent_dim,
+    *,
+    hidden=(),
+    activation="relu",
+    dense=0,
+    decoder_channels=64,
+    padding="same",
+    heads=("z_mean", "z_log_var"),
+    code_activation="linear",
+    params_per_channel=1,
+):
+    """Builds the encoder and the decoder of a named network.
+
+    Args:
+        network: Name of the network, a key of `NETWORKS`.
+        image_shape: Triple (height, width, channels).
+        latent_dim: Int, d.
+        hidden: Ints: units (mlp) or channels (conv) of the encoder's hidden layers; the decoder mirrors them.
+        activation: Name of the hidden layers' activation.
+        dense: Int, conv only: units of a dense layer before the heads; 0 for none.
+        decoder_channels: Int, conv only: channels of the decoder's first feature map.
+        padding: Conv only: padding of the encoder's convolutions, "same" or "valid".
+        heads: Names of the encoder's outputs, each [b, d].
+        code_activation: Name of the activation of the encoder's outputs.
+        params_per_channel: Int, numbers that the decoder emits for each channel of each pixel.
+
+    Returns:
+        Pair (encoder, decoder) of functional models: image [b, h, w, c] -> a list of the heads, or the one there is;
+        z [b, d] -> parameters [b, h, w, c * params_per_channel], not squashed.
+
+    Raises:
+        ValueError: for an unknown name, or an image size that the network cannot produce.
+
+    Example:
+
+    >>> from keras_vae import networks
+    >>> encoder, decoder = networks.build("mlp", (28, 28, 1), latent_dim=2, hidden=(16,))
+    >>> encoder.output_names, decoder.output_shape
+    (['z_mean', 'z_log_var'], (None, 28, 28, 1))
+    """
+    if network not in NETWORKS:
+        raise ValueError(f"Unknown network. Expected one of: {', '.join(NETWORKS)}. Received: network={network!r}")
+    height, width, channels = image_shape
+    output_shape = (height, width, channels * params_per_channel)
+    encode, decode = NETWORKS[network]
+    image = keras.Input(image_shape, name="image")
+    features = encode(image, hidden=hidden, activation=activation, dense=dense, padding=padding)
+    codes = [layers.Dense(latent_dim, activation=code_activation, name=head)(features) for head in heads]
+    z = keras.Input((latent_dim,), name="z")
+    params = decode(z, output_shape, hidden=hidden, activation=activation, decoder_channels=decoder_channels)
+    encoder = keras.Model(image, codes[0] if len(codes) == 1 else codes, name="encoder")
+    return encoder, keras.Model(z, params, name="decoder")
+
+
+def encode_mlp(image, *, hidden, activation, **_):
+    """784-h-...: dense layers over flattened pixels. With no hidden layers this is the linear encoder."""
+    features = layers.Flatten()(image)
+    for units in hidden:
+        features = layers.Dense(units, activation=activation)(features)
+    return features
+
+
+def decode_mlp(z, output_shape, *, hidden, activation, **_):
+    """The mirror image of `encode_mlp`."""
+    features = z
+    for units in reversed(hidden):
+        features = layers.Dense(units, activation=activation)(features)
+    return layers.Reshape(output_shape)(layers.Dense(math.prod(output_shape))(features))
+
+
+def encode_conv(image, *, hidden, activation, dense, padding):
+    """3x3 convolutions of stride 2, one for each entry of `hidden`."""
+    features = image
+    for channels in hidden:
+        features = layers.Conv2D(channels, 3, strides=2, padding=padding, activation=activation)(features)
+    features = layers.Flatten()(features)
+    return layers.Dense(dense, activation=activation)(features) if dense else features
+
+
+def decode_conv(z, output_shape, *, hidden, activation, decoder_channels):
+    """A dense layer to a small feature map, then 3x3 transposed convolutions of stride 2."""
+    height, width, channels = output_shape
+    factor = 2 ** len(hidden)
+    if height % factor or width % factor:
+        raise ValueError(
+            f"Network conv with {len(hidden)} hidden layers needs a height and width divisible by {factor}. "
+            f"Received: {height}x{width}. Resize the images, or change the number of hidden layers."
+        )
+    small_map = (height // factor, width // factor, decoder_channels)
+    features = layers.Dense(math.prod(small_map), activation=activation)(z)
+    features = layers.Reshape(small_map)(features)
+    for filters in reversed(hidden):
+        features = layers.Conv2DTranspose(filters, 3, strides=2, padding="same", activation=activation)(features)
+    return layers.Conv2DTranspose(channels, 3, padding="same")(features)
+
+
+def encode_linear(image, **_):
+    """No hidden layer."""
+    return encode_mlp(image, hidden=(), activation=None)
+
+
+def decode_linear(z, output_shape, **_):
+    """No hidden layer."""
+    return decode_mlp(z, output_shape, hidden=(), activation=None)
+
+
+NETWORKS = {
+    "linear": (encode_linear, decode_linear),
+    "mlp": (encode_mlp, decode_mlp),
+    "conv": (encode_conv, decode_conv),
+}

@@ -1,0 +1,148 @@
+"""Presets: a name -> a choice on all axes plus training settings. Standard library only."""
+
+from dataclasses import dataclass
+
+from keras_vae.config import Config, InputError
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named config, the system that it rebuilds, and what to see when it is trained on MNIST."""
+
+    config: Config
+    system: str
+    expect: str
+
+
+def _preset(name, system, expect, **values):
+    return Preset(Config(preset=name).replace(**values), system, expect)
+
+
+_AUTOENCODER = {"model": "autoencoder", "latent_dim": 32, "code_activation": "relu", "nll_samples": 0}
+_CONV = {"network": "conv", "hidden": (32, 64)}
+
+PRESETS = {
+    preset.config.preset: preset
+    for preset in (
+        _preset("mlp", "784-400-20, the VAE of the tutorials", "test loss at most 104.7"),
+        _preset(
+            "mlp-128-100",
+            "784-128-100, Bernoulli on logits",
+            "test loss at most 107",
+            hidden=(128,),
+            latent_dim=100,
+            batch_size=64,
+            epochs=30,
+            sample_every=1000,
+        ),
+        _preset(
+            "gaussian",
+            "Doersch's tutorial: p(x|z) = N(f(z), 1)",
+            "MSE per pixel well under 0.0674",
+            likelihood="gaussian",
+        ),
+        _preset(
+            "gaussian-learned",
+            "the same with the scale learned",
+            "NLL far better than gaussian; scale near the residual",
+            likelihood="gaussian",
+            learn_scale=True,
+        ),
+        _preset("beta", "beta-VAE, beta = 4, on the mlp", "fewer active units, higher reconstruction loss", beta=4.0),
+        _preset(
+            "conv",
+            "the Keras example: conv 32-64, dense 16, z 2",
+            "test loss at most 153",
+            **_CONV,
+            dense=16,
+            latent_dim=2,
+            epochs=30,
+        ),
+        _preset(
+            "conv-threshold",
+            "the TensorFlow tutorial's convolutional VAE, z 2",
+            "test ELBO at least -156",
+            **_CONV,
+            padding="valid",
+            decoder_channels=32,
+            latent_dim=2,
+            binarization="threshold",
+            batch_size=32,
+            epochs=10,
+            learning_rate=1e-4,
+        ),
+        _preset(
+            "pca",
+            "linear autoencoder, z 32, squared error",
+            "MSE within 1 % of PCA with 32 components",
+            model="autoencoder",
+            network="linear",
+            hidden=(),
+            latent_dim=32,
+            likelihood="gaussian",
+            epochs=20,
+            schedule="cosine",
+            learning_rate=3e-3,
+            nll_samples=0,
+        ),
+        _preset(
+            "autoencoder",
+            "784-32-784, cross-entropy",
+            "MSE far under PCA's",
+            **_AUTOENCODER,
+            hidden=(),
+            epochs=20,
+        ),
+        _preset(
+            "deep-autoencoder",
+            "784-128-64-32 and back, cross-entropy",
+            "MSE far under PCA's",
+            **_AUTOENCODER,
+            hidden=(128, 64),
+            epochs=30,
+        ),
+        _preset(
+            "conv-autoencoder",
+            "conv 32-64, z 32, cross-entropy",
+            "MSE far under PCA's",
+            **_AUTOENCODER,
+            **_CONV,
+            epochs=5,
+        ),
+        _preset(
+            "sparse-autoencoder",
+            "784-32-784 with an L1 penalty on the code",
+            "most code values 0",
+            **_AUTOENCODER,
+            hidden=(),
+            activity_penalty=0.1,
+            epochs=20,
+        ),
+        _preset(
+            "denoising-autoencoder",
+            "conv 32-64, Gaussian noise 0.5 on the input",
+            "error of noisy digits several times lower",
+            **_AUTOENCODER,
+            **_CONV,
+            corruption="gaussian",
+            epochs=5,
+        ),
+    )
+}
+
+
+def get_preset(name):
+    """Returns the preset of that name.
+
+    Raises:
+        InputError: for an unknown name.
+
+    Example:
+
+    >>> from keras_vae.presets import get_preset
+    >>> get_preset("beta").config.model.beta
+    4.0
+    """
+    if name not in PRESETS:
+        raise InputError(f"Unknown preset {name!r}. Expected one of: {', '.join(PRESETS)}.")
+    return PRESETS[name]
