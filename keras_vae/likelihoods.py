@@ -16,6 +16,7 @@ class Likelihood(keras.layers.Layer):
     """Base class; a layer, so that a likelihood can have weights of its own. Computes in float32."""
 
     params_per_channel = 1
+    support = "real"  # the pixel values that have a likelihood: "binary" or "real"
 
     def __init__(self, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
@@ -56,6 +57,8 @@ class Bernoulli(Likelihood):
     Reference:
         Kingma and Welling, Auto-Encoding Variational Bayes, 2014, appendix C.1, in logits instead of probabilities.
     """
+
+    support = "binary"
 
     def log_prob_per_pixel(self, x, logits):
         # x log s(l) + (1 - x) log(1 - s(l)) = x l - softplus(l), finite for every finite l
