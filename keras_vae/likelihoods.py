@@ -39,6 +39,10 @@ class Likelihood(keras.layers.Layer):
     def call(self, params):
         return self.mean(params)
 
+    def statistics(self):
+        """What there is to report of the likelihood's own weights: a dict of floats."""
+        return {}
+
 
 @keras.saving.register_keras_serializable(package="keras_vae")
 class Bernoulli(Likelihood):
@@ -118,6 +122,10 @@ class Gaussian(Likelihood):
     def sample(self, mean, seed=None):
         """Draws pixels around `mean`, float32; they may leave [0, 1]."""
         return mean + ops.exp(self.log_scale) * keras.random.normal(ops.shape(mean), seed=seed)
+
+    def statistics(self):
+        """The standard deviation of a pixel, learned or not."""
+        return {"scale": float(ops.exp(self.log_scale))}
 
     def get_config(self):
         return {**super().get_config(), "scale": self.scale, "learn_scale": self.learn_scale}

@@ -86,9 +86,9 @@ class Autoencoder(LatentModel):
         """Images [b, ...] in [0, 1] -> z, float32 [b, d]. Nothing is corrupted."""
         return ops.cast(self.encoder(x, training=False), "float32")
 
-    def reconstruct(self, x):
-        """Images [b, ...] -> decode(encode(x)), float32 [b, ...] in [0, 1]."""
-        return self.decode(self.encode(x))
+    def code(self, x):
+        """The same as `encode`."""
+        return self.encode(x)
 
     def get_config(self):
         return {

@@ -57,9 +57,31 @@ class LatentModel(keras.Model):
         params = ops.cast(self.decoder(z, training=False), "float32")
         return ops.clip(self.likelihood.mean(params), 0.0, 1.0)
 
+    def code(self, x):
+        """Images [b, ...] in [0, 1] -> the code that `decode` takes, without noise: float32 [b, d]."""
+        raise NotImplementedError(f"{type(self).__name__} must say what its code is.")
+
     def reconstruct(self, x):
-        """Images -> images: encodes without noise and decodes. Float32 [b, ...] in [0, 1] both."""
-        raise NotImplementedError(f"{type(self).__name__} must say how it reconstructs.")
+        """Images [b, ...] -> decode(code(x)), float32 [b, ...] in [0, 1]: no noise."""
+        return self.decode(self.code(x))
+
+    def interpolate(self, start, end, steps=10):
+        """Decodes the straight lines between the codes of two batches of images.
+
+        Args:
+            start, end: Float [b, ...], pixels in [0, 1].
+            steps: Int, at least 2, the number of images on a line, both ends included.
+
+        Returns:
+            Float32 [b, steps, ...], pixels in [0, 1].
+        """
+        if steps < 2:
+            raise InputError(f"Invalid value for argument `steps`. Expected at least 2. Received: steps={steps}")
+        first, last = self.code(start)[:, None], self.code(end)[:, None]
+        share = tf.linspace(0.0, 1.0, steps)[None, :, None]
+        z = (1 - share) * first + share * last  # (b, steps, d)
+        images = self.decode(tf.reshape(z, (-1, z.shape[-1])))
+        return tf.reshape(images, (z.shape[0], steps, *images.shape[1:]))
 
     @classmethod
     def from_preset(cls, name, image_shape=(28, 28, 1), seed=None):
@@ -130,6 +152,8 @@ class LatentModel(keras.Model):
             NonFiniteLossError: if the loss or a gradient becomes NaN or infinite; the weights stay those before.
         """
         self._check_images(x)
+        if isinstance(x, tf.data.Dataset):
+            kwargs.setdefault("shuffle", False)  # a dataset shuffles itself, and Keras warns that it will not
         try:
             return super().fit(x, y, **kwargs)
         except tf.errors.InvalidArgumentError as error:

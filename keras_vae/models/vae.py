@@ -1,7 +1,6 @@
 """The variational autoencoder."""
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 from keras_vae import objectives
@@ -97,9 +96,9 @@ class VAE(LatentModel):
         z_mean, z_log_var = self.encoder(x, training=False)
         return ops.cast(z_mean, "float32"), ops.cast(z_log_var, "float32")
 
-    def reconstruct(self, x):
-        """Images [b, ...] -> decode(z_mean), float32 [b, ...] in [0, 1]: no noise."""
-        return self.decode(self.encode(x)[0])
+    def code(self, x):
+        """Images [b, ...] in [0, 1] -> z_mean, float32 [b, d]."""
+        return self.encode(x)[0]
 
     def generate(self, num_images, seed=None):
         """Decodes draws from the prior.
@@ -112,24 +111,6 @@ class VAE(LatentModel):
             Float32 [n, ...], pixels in [0, 1]: means of p(x|z), z ~ p(z).
         """
         return self.decode(self.prior.sample(num_images, seed=seed))
-
-    def interpolate(self, start, end, steps=10):
-        """Decodes the straight lines between the codes of two batches of images.
-
-        Args:
-            start, end: Float [b, ...], pixels in [0, 1].
-            steps: Int, at least 2, the number of images on a line, both ends included.
-
-        Returns:
-            Float32 [b, steps, ...], pixels in [0, 1].
-        """
-        if steps < 2:
-            raise ValueError(f"Invalid value for argument `steps`. Expected at least 2. Received: steps={steps}")
-        first, last = self.encode(start)[0], self.encode(end)[0]
-        share = tf.linspace(0.0, 1.0, steps)[None, :, None]
-        z = (1 - share) * first[:, None] + share * last[:, None]  # (b, steps, d)
-        images = self.decode(tf.reshape(z, (-1, z.shape[-1])))
-        return tf.reshape(images, (z.shape[0], steps, *images.shape[1:]))
 
     def get_config(self):
         return {

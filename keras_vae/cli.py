@@ -1,0 +1,287 @@
+"""The command line. Flags come from the config dataclasses; the heavy parts are imported when a command runs."""
+
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from keras_vae.config import Config, InputError, sections
+from keras_vae.presets import PRESETS, get_preset
+
+
+class Ints(click.ParamType):
+    """A list of ints: 400 or 400,200."""
+
+    name = "INTS"
+
+    def convert(self, value, param, ctx):
+        try:
+            return tuple(int(item) for item in value.split(",") if item.strip())
+        except ValueError:
+            self.fail(f"{value!r} is not a list of integers such as 400,200.", param, ctx)
+
+
+class ConfigCommand(click.Command):
+    """A command whose --help lists the config's options by section."""
+
+    def format_options(self, ctx, formatter):
+        grouped = {"Options": []} | {f"{name.capitalize()} options": [] for name in sections(Config())}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None and isinstance(param, click.Option):
+                grouped[getattr(param, "section", "Options")].append(record)
+        for title, records in grouped.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+class ConfigOption(click.Option):
+    """An option that stands for one field of the config."""
+
+    def __init__(self, section, field):
+        flag = "--" + field.name.replace("_", "-")
+        boolean = field.type is bool
+        names = [f"{flag}/--no-{flag[2:]}" if boolean else flag, field.name]
+        kind = None if boolean else _click_type(field)
+        default = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        shown = "" if default is None or boolean else f"  [{default}]"
+        super().__init__(names, type=kind, default=None, help=field.metadata["help"] + shown)
+        self.section = f"{section.capitalize()} options"
+
+
+def _click_type(field):
+    if field.metadata["choices"]:
+        return click.Choice(field.metadata["choices"])
+    base = next((kind for kind in getattr(field.type, "__args__", ()) if kind is not type(None)), field.type)
+    is_tuple = getattr(field.type, "__origin__", None) is tuple
+    return Ints() if is_tuple else {int: click.INT, float: click.FLOAT, str: click.STRING}[base]
+
+
+def config_options(command):
+    """Adds an option for every field of the config."""
+    command.params += [
+        ConfigOption(name, field)
+        for name, section in sections(Config()).items()
+        for field in dataclasses.fields(section)
+    ]
+    return command
+
+
+run_argument = click.argument("run", type=click.Path(path_type=Path))
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="TensorFlow's own messages are silenced; set TF_CPP_MIN_LOG_LEVEL=0 to see them.",
+)
+@click.version_option(package_name="keras-vae")
+def cli():
+    """Variational autoencoders in Keras: train, look at, evaluate and export."""
+
+
+@config_options
+@cli.command(cls=ConfigCommand)
+@click.argument("preset", default="mlp")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Start from a run's config.json.")
+@click.option("--run-dir", type=click.Path(path_type=Path), help="Run directory.  [runs/PRESET-TIME]")
+def train(preset, config_file, run_dir, **values):
+    """Train a PRESET (see `keras-vae presets`; mlp by default), evaluate it, draw its figures and export it.
+
+    Options change the preset; in brackets is what applies where the preset says nothing else.
+    """
+    if config_file is None:
+        config = get_preset(preset).config
+    else:
+        config = _read_config(config_file)
+    config = config.replace(**{name: value for name, value in values.items() if value is not None})
+    _import_tensorflow()
+    from keras_vae import training
+
+    training.train(config, run_dir)
+
+
+@cli.command()
+@run_argument
+@click.option("--samples", type=click.IntRange(0), help="Importance samples for each image; 0 for none.")
+@click.option("--images", type=click.IntRange(1), help="On how many test images to sample.")
+def evaluate(run, samples, images):
+    """Score the model of RUN on its test split and write evaluation.json."""
+    run, model, data = _open(run)
+    from rich.console import Console
+
+    from keras_vae import training
+
+    training.evaluate(run, model, data, Console(highlight=False, soft_wrap=True), samples, images)
+
+
+@cli.command()
+@run_argument
+@click.option("--to", type=click.Path(path_type=Path), help="Folder to export to.  [RUN/export]")
+def export(run, to):
+    """Export the model of RUN as SavedModels for TensorFlow Serving."""
+    from keras_vae.runs import Run
+
+    run = Run.open(run)
+    _import_tensorflow()
+    from keras_vae import serving
+
+    to = to or run.path / "export"
+    serving.export_saved_models(run.load_model(), to)
+    click.echo(f"Exported to {to}")
+
+
+@cli.command()
+@run_argument
+@click.option("--count", type=click.IntRange(1), default=64, show_default=True, help="How many images.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draws from the prior.")
+@click.option("--to", type=click.Path(path_type=Path), help="A .png grid or an .npy array.  [RUN/generated.png]")
+def generate(run, count, seed, to):
+    """Draw images from the prior of RUN."""
+    from keras_vae.runs import Run
+
+    run = Run.open(run)
+    to = _check_image_target(to or run.path / "generated.png")
+    _import_tensorflow()
+    model = run.load_model()
+    if not hasattr(model, "generate"):
+        raise InputError(f"{run.path} holds an {type(model).__name__}, which has no prior to draw from. Use a VAE.")
+    _write_images(model.generate(count, seed=seed).numpy(), to)
+
+
+@cli.command()
+@run_argument
+@click.option("--count", type=click.IntRange(1), default=32, show_default=True, help="How many test images.")
+@click.option("--to", type=click.Path(path_type=Path), help="A .png grid or an .npy array.  [RUN/reconstructed.png]")
+def reconstruct(run, count, to):
+    """Reconstruct test images of RUN: rows of originals over rows of reconstructions, or an array of the latter."""
+    to = to and _check_image_target(to)
+    run, model, data = _open(run)
+    import numpy as np
+
+    from keras_vae import training
+
+    to = to or run.path / "reconstructed.png"
+    originals = training.load_test_images(run.config, data)[0][:count]
+    images = model.reconstruct(originals).numpy()
+    if to.suffix == ".npy":
+        return _write_images(images, to)
+    columns = min(16, len(images))
+    missing = -len(images) % columns  # blank tiles, so that the last row of originals is as long as the others
+    rows = [np.pad(part, [(0, missing), (0, 0), (0, 0), (0, 0)]) for part in (originals, images)]
+    rows = [part.reshape(-1, columns, *images.shape[1:]) for part in rows]
+    _write_images(np.stack(rows, axis=1).reshape(-1, *images.shape[1:]), to, columns)
+
+
+@cli.command()
+@run_argument
+@click.option("--to", type=click.Path(path_type=Path), help="An .npz file.  [RUN/encoded.npz]")
+def encode(run, to):
+    """Encode the test images of RUN: writes an .npz with z_mean and z_log_var (z of an autoencoder) and labels."""
+    if to is not None and to.suffix != ".npz":
+        raise InputError(f"Invalid value for --to: expected a file that ends in .npz. Received: {to}")
+    run, model, data = _open(run)
+    import numpy as np
+
+    from keras_vae import evaluation, training
+
+    images, labels = training.load_test_images(run.config, data)
+    codes = evaluation.batched(model.encode, images)
+    arrays = dict(zip(("z_mean", "z_log_var"), codes, strict=True)) if isinstance(codes, tuple) else {"z": codes}
+    if labels is not None:
+        arrays["labels"] = labels
+    to = to or run.path / "encoded.npz"
+    np.savez(to, **arrays)
+    click.echo(f"{to}: " + ", ".join(f"{name} {array.shape}" for name, array in arrays.items()))
+
+
+@cli.command()
+def presets():
+    """List the presets."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("preset", "system", "what to see on MNIST")
+    for name, preset in PRESETS.items():
+        table.add_row(name, preset.system, preset.expect)
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+def main(arguments=None):
+    """Runs the command line and returns its exit code: 0, 2 for bad input, 1 for a run that failed."""
+    try:
+        cli.main(arguments, prog_name="keras-vae", standalone_mode=False)
+        return 0
+    except click.ClickException as error:
+        return _fail(error.format_message(), code=2)
+    except InputError as error:
+        return _fail(error, code=2)
+    except OSError as error:
+        return _fail(f"{error.strerror or error}: {error.filename or ''}", code=2)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted", code=130)
+    except RuntimeError as error:
+        if type(error).__name__ != "NonFiniteLossError":
+            raise
+        return _fail(error, code=1)
+
+
+def _fail(message, code):
+    click.echo(f"keras-vae: error: {' '.join(str(message).split())}", err=True)
+    return code
+
+
+def _import_tensorflow():
+    """Imports TensorFlow without its chatter, part of which it writes past every setting to standard error."""
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:  # somebody asked
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    try:
+        with open(os.devnull, "w") as devnull:
+            os.dup2(devnull.fileno(), 2)
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def _open(path):
+    """Opens a run with its model and its data."""
+    from keras_vae.runs import Run
+
+    run = Run.open(path)
+    _import_tensorflow()
+    return run, run.load_model(), run.open_data()
+
+
+def _read_config(path):
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"Cannot read the config {path}: {error}") from None
+    return Config.from_dict(content.get("config") if isinstance(content, dict) else content)
+
+
+def _check_image_target(path):
+    if path.suffix not in (".png", ".npy"):
+        raise InputError(f"Invalid value for --to: expected a file that ends in .png or .npy. Received: {path}")
+    return path
+
+
+def _write_images(images, path, columns=None):
+    """Writes images [n, h, w, c] as a grid (.png) or as they are (.npy)."""
+    import numpy as np
+
+    from keras_vae import plotting
+
+    if path.suffix == ".npy":
+        np.save(path, images)
+    else:
+        plotting.save_png(plotting.image_grid(images, columns), path)
+    click.echo(f"{path}: {len(images)} images")

@@ -1,0 +1,122 @@
+"""The figures of a run: what a model does to images, handed to `keras_vae.plotting` as arrays."""
+
+import csv
+from statistics import NormalDist
+
+import numpy as np
+import tensorflow as tf
+
+from keras_vae import gaussian, plotting
+from keras_vae.evaluation import active_units, batched
+
+SEED = 0  # of the samples in the figures: the same for every run, so that runs can be compared by eye
+
+
+def draw_figures(model, images, labels, directory, *, class_names=None, history=None, footnote=None):
+    """Draws every figure that fits the model, as PNG files.
+
+    Args:
+        model: A trained `VAE` or `Autoencoder`.
+        images: Float32 [n, h, w, c], test images in [0, 1].
+        labels: Int [n], or None.
+        directory: Folder to write into; made if it is not there.
+        class_names: Names of the classes, or None.
+        history: Path of a history.csv, or None.
+        footnote: Small print of each figure: which run, which data.
+
+    Returns:
+        List of the paths written.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    figures = dict(_all_figures(model, images, labels, class_names, history, footnote))
+    for name, figure in figures.items():
+        plotting.save(figure, directory / f"{name}.png")
+    return [directory / f"{name}.png" for name in figures]
+
+
+def read_history(path):
+    """history.csv as a dict: name -> list of floats, one for each epoch."""
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name]) for row in rows] for name in rows[0]} if rows else {}
+
+
+def _all_figures(model, images, labels, class_names, history, footnote):
+    """Yields (file name, Figure)."""
+    is_vae = hasattr(model, "generate")
+    shown = images[:12]
+    if history is not None:
+        yield "training_curves", plotting.training_curves(read_history(history), footnote=footnote)
+    if is_vae or model.corruption is None:
+        yield "reconstructions", plotting.reconstructions(shown, _numpy(model.reconstruct(shown)), footnote=footnote)
+    else:
+        noisy = _numpy(model.corrupt(shown))
+        restored = _numpy(model.reconstruct(noisy))
+        yield "denoising", plotting.reconstructions(shown, restored, noisy, title="denoising", footnote=footnote)
+
+    start, end = _pairs(images, labels, count=6)
+    yield "interpolations", plotting.interpolations(_numpy(model.interpolate(start, end)), footnote=footnote)
+
+    codes = batched(model.code, images)
+    yield "latent_space", _latent_space(codes, labels, class_names, footnote)
+    if not is_vae:
+        return
+
+    yield (
+        "samples",
+        plotting.samples(_numpy(model.generate(100, seed=SEED)), title="samples from the prior", footnote=footnote),
+    )
+    z_mean, z_log_var = batched(model.encode, images)
+    kl = np.asarray(gaussian.kl_per_dimension(z_mean=z_mean, z_log_var=z_log_var)).mean(axis=0)
+    yield "kl_per_dimension", plotting.kl_per_dimension(kl, active=active_units(z_mean), footnote=footnote)
+    yield "traversals", _traversals(model, z_mean[0], kl, footnote)
+    if z_mean.shape[1] == 2:
+        yield "manifold", _manifold(model, footnote)
+
+
+def _pairs(images, labels, count):
+    """`count` pairs of images to interpolate between, of different classes where there are labels."""
+    first = list(range(min(count, len(images))))
+    if labels is None:
+        return images[first], images[[(index + count) % len(images) for index in first]]
+    last = [next((i for i in range(count, len(images)) if labels[i] == (labels[f] + 1) % 10), -1) for f in first]
+    return images[first], images[last]
+
+
+def _latent_space(codes, labels, class_names, footnote):
+    """The codes in the plane: as they are, or projected where there are more than two dimensions."""
+    projection = None
+    if codes.shape[1] > 2:
+        from sklearn.decomposition import PCA
+
+        projection = f"PCA of {codes.shape[1]} dimensions"
+        codes = PCA(2).fit_transform(codes)
+    elif codes.shape[1] == 1:
+        projection = "the one dimension, and the order of the images"
+        codes = np.stack([codes[:, 0], np.linspace(0, 1, len(codes))], axis=1)
+    return plotting.latent_space(codes, labels, class_names, projection=projection, footnote=footnote)
+
+
+def _traversals(model, z, kl, footnote, rows=8, steps=11):
+    """One image's code with one dimension at a time moved from -3 to 3."""
+    dims = np.argsort(kl)[::-1][:rows]
+    values = np.linspace(-3, 3, steps)
+    codes = np.tile(z.astype("float32"), (len(dims), steps, 1))  # (rows, steps, d)
+    for row, dim in enumerate(dims):
+        codes[row, :, dim] = values
+    images = _numpy(model.decode(codes.reshape(-1, len(z))))
+    images = images.reshape(len(dims), steps, *images.shape[1:])
+    title = "traversals of the dimensions with the highest KL"
+    return plotting.traversals(images, dims, kl[dims], values, title=title, footnote=footnote)
+
+
+def _manifold(model, footnote, side=20):
+    """The latent plane at the quantiles of the standard normal, so that each image stands for equal probability."""
+    ticks = np.array([NormalDist().inv_cdf((i + 0.5) / side) for i in range(side)], "float32")
+    columns, rows = np.meshgrid(ticks, ticks)  # z[0] along the columns, z[1] along the rows
+    images = _numpy(model.decode(np.stack([columns, rows], axis=-1).reshape(-1, 2)))
+    return plotting.manifold(images.reshape(side, side, *images.shape[1:]), ticks, footnote=footnote)
+
+
+def _numpy(images):
+    return tf.convert_to_tensor(images).numpy()

@@ -1,0 +1,137 @@
+"""Run directories: what a run leaves behind, and how to open it again.
+
+config.json       everything needed to repeat the run, the data that were used, and the versions
+model.keras       the trained model
+history.csv       losses of each epoch
+evaluation.json   what the model is worth on the test split
+figures/          pictures; samples/ holds those drawn during training
+tensorboard/      the same for TensorBoard
+export/           SavedModels for TensorFlow Serving
+"""
+
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from keras_vae.config import Config, InputError
+
+PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory, its config, and the facts that were written down with it."""
+
+    path: Path
+    config: Config
+    facts: dict
+
+    @classmethod
+    def create(cls, path, config, facts):
+        """Makes a new run directory with its config.json.
+
+        Args:
+            path: Where, or None for `runs/<preset>-<time>`.
+            config: The `Config` of the run.
+            facts: Dict for JSON: what the data turned out to be.
+
+        Raises:
+            InputError: if there is something at `path` already, or it cannot be written.
+        """
+        path = check_new(path or Path("runs") / f"{config.preset}-{time.strftime('%Y%m%d-%H%M%S')}")
+        facts = {
+            **facts,
+            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        }
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            write_json(path / "config.json", {"config": config.to_dict(), **facts})
+        except OSError as error:
+            raise InputError(f"Cannot write the run directory {path}: {error.strerror or error}.") from None
+        return cls(path, config, facts)
+
+    @classmethod
+    def open(cls, path):
+        """Opens an existing run directory.
+
+        Raises:
+            InputError: if it is not one.
+        """
+        path = Path(path)
+        config_file = path / "config.json"
+        if not config_file.is_file():
+            raise InputError(f"Not a run directory: {path}. Expected a folder with a config.json, as `train` makes it.")
+        try:
+            content = json.loads(config_file.read_text())
+            config = Config.from_dict(content.pop("config"))
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError, TypeError) as error:
+            raise InputError(f"Damaged run directory: {config_file} is not the config of a run ({error!r}).") from None
+        return cls(path, config, content)
+
+    def load_model(self):
+        """Loads the trained model.
+
+        Raises:
+            InputError: if the run has none, or one that cannot be read.
+        """
+        import keras
+
+        import keras_vae.models  # noqa: F401  registers the classes with Keras
+
+        file = self.path / "model.keras"
+        if not file.is_file():
+            raise InputError(f"{self.path} has no trained model: {file.name} is missing. The run did not finish.")
+        try:
+            return keras.saving.load_model(file)
+        except Exception as error:  # Keras raises many kinds for a damaged file
+            raise InputError(f"Cannot load {file}: {_first_line(error)}") from None
+
+    def open_data(self):
+        """Opens the data that the run was trained on; see `keras_vae.data.open_dataset`."""
+        return open_data(self.config)
+
+
+def open_data(config):
+    """Opens the data of a config; see `keras_vae.data.open_dataset`."""
+    from keras_vae import data
+
+    options = config.data
+    return data.open_dataset(
+        options.dataset,
+        mnist_dir=options.mnist_dir,
+        data_dir=options.data_dir,
+        image_size=options.image_size,
+        test_fraction=options.test_fraction,
+        seed=config.training.seed,
+    )
+
+
+def check_new(path):
+    """Returns `path` as a Path.
+
+    Raises:
+        InputError: if there is something there already.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path} exists already and is not overwritten. Choose another --run-dir, or remove it.")
+    return path
+
+
+def write_json(path, content):
+    """Writes JSON so that `path` holds either the old content or the new."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _first_line(error):
+    return str(error).strip().split("\n")[0][:200]
