@@ -35,10 +35,11 @@ def draw_figures(model, images, labels, directory, *, class_names=None, history=
 
 
 def read_history(path):
-    """history.csv as a dict: name -> list of floats, one for each epoch."""
+    """history.csv as a dict: name -> list of floats, one for each epoch. Epochs count from 1, not from 0 as there."""
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
-    return {name: [float(row[name]) for row in rows] for name in rows[0]} if rows else {}
+    history = {name: [float(row[name]) for row in rows] for name in rows[0]}
+    return {**history, "epoch": [epoch + 1 for epoch in history["epoch"]]}
 
 
 def _all_figures(model, images, labels, class_names, history, footnote):
