@@ -12,6 +12,7 @@ export/           SavedModels for TensorFlow Serving
 import json
 import os
 import platform
+import shutil
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -31,18 +32,26 @@ class Run:
     facts: dict
 
     @classmethod
-    def create(cls, path, config, facts):
+    def create(cls, path, config, facts, required_bytes=0):
         """Makes a new run directory with its config.json.
 
         Args:
             path: Where, or None for `runs/<preset>-<time>`.
             config: The `Config` of the run.
             facts: Dict for JSON: what the data turned out to be.
+            required_bytes: Int, the free disk space that the run needs.
 
         Raises:
-            InputError: if there is something at `path` already, or it cannot be written.
+            InputError: if there is something at `path` already, it cannot be written, or the disk is too full.
         """
         path = check_new(path or Path("runs") / f"{config.preset}-{time.strftime('%Y%m%d-%H%M%S')}")
+        existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+        free = shutil.disk_usage(existing).free
+        if free < required_bytes:
+            raise InputError(
+                f"The disk of {existing} is too full for this run: it needs {required_bytes / 1e6:,.0f} MB, and "
+                f"{free / 1e6:,.0f} MB are free. Make room, or choose another --run-dir."
+            )
         facts = {
             **facts,
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -43,7 +43,8 @@ def train(config, run_dir=None, console=None):
     config = config.replace(dataset=images.name) if config.data.dataset == "auto" else config
     keras.utils.set_random_seed(config.training.seed)
     model = _build(config, images.image_shape)
-    run = Run.create(run_dir, config, _facts(images))
+    # model.keras holds the weights and two optimizer slots for each; figures and logs take a few MB more
+    run = Run.create(run_dir, config, _facts(images), required_bytes=2e7 + 4 * 4 * model.count_params())
     _announce(console, run, images, model)
 
     steps = math.ceil(len(images.train) / config.training.batch_size)

@@ -129,6 +129,12 @@ class LatentModel(keras.Model):
             )
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
 
+    def compile_from_config(self, config):
+        """Compiles a loaded model as it was when it was saved; Keras leaves that to classes with their own compile."""
+        config = keras.saving.deserialize_keras_object(config)
+        self.compile(**{name: value for name, value in config.items() if name not in ("loss", "loss_weights")})
+        self.optimizer.build(self.trainable_variables)
+
     @property
     def metrics(self):
         # without the "loss" tracker that Keras adds by itself: ours weighs every example alike
