@@ -1,0 +1,159 @@
+"""The main job: that a run directory is complete, right, and says what it is."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from rich.console import Console
+
+from keras_vae import data, training
+from keras_vae.callbacks import ImageGrids, ProgressReport
+from keras_vae.presets import PRESETS, get_preset
+from keras_vae.runs import Run, write_json
+
+# What makes a preset small enough for a test; the choice on the axes stays what it is.
+QUICK = {"dataset": "digits", "epochs": 2, "nll_samples": 3, "nll_images": 20}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "run"
+    config = get_preset("mlp").config.replace(**QUICK, hidden=(16,), latent_dim=2)
+    return training.train(config, path, Console(file=open(os.devnull, "w")))
+
+
+def test_a_run_directory_is_complete(run):
+    figures = {path.stem for path in (run.path / "figures").glob("*.png")}
+    assert figures == {
+        "training_curves", "reconstructions", "samples", "latent_space", "manifold", "interpolations", "traversals",
+        "kl_per_dimension",
+    }  # fmt: skip
+    for name in ("config.json", "model.keras", "history.csv", "evaluation.json", "export/encoder/1", "export/decoder/1"):
+        assert (run.path / name).exists(), name
+    assert len(list((run.path / "samples").glob("*.png"))) == 2
+    assert not [path.name for path in run.path.iterdir() if path.name.startswith(".")]
+
+
+def test_history_is_what_evaluate_says_of_the_saved_model(run):
+    with open(run.path / "history.csv", newline="") as file:
+        last = list(csv.DictReader(file))[-1]
+    card = json.loads((run.path / "evaluation.json").read_text())
+    pixels, _ = training.load_test_images(run.config, run.open_data())
+    logs = run.load_model().evaluate(pixels, batch_size=100, verbose=0, return_dict=True)
+    for name in ("loss", "reconstruction_loss", "kl_loss"):  # each time with fresh noise
+        assert float(last[f"val_{name}"]) == pytest.approx(logs[name], rel=0.02)
+        assert card["results"][name] == pytest.approx(logs[name], rel=0.02)
+
+
+def test_the_card_says_which_images_were_scored(run):
+    protocol = json.loads((run.path / "evaluation.json").read_text())["protocol"]
+    test = data.open_dataset("digits").test
+    assert protocol["images"] == len(test)
+    assert protocol["split"] == "test" and protocol["binarization"] == "none" and protocol["beta"] == 1.0
+
+
+def test_the_config_of_a_run_says_how_to_repeat_it(run):
+    content = json.loads((run.path / "config.json").read_text())
+    assert content["config"]["data"]["dataset"] == "digits"
+    assert content["data"]["train_images"] == 1500
+    assert content["versions"]["keras"] == keras.__version__
+    assert Run.open(run.path).config == run.config
+
+
+def test_tensorboard_holds_losses_and_images(run):
+    tags = set()
+    for file in (run.path / "tensorboard").rglob("events*"):
+        for record in tf.data.TFRecordDataset(str(file)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            tags |= {value.tag for value in event.summary.value}
+    assert {"epoch_loss", "epoch_kl_loss", "epoch_reconstruction_loss", "images"} <= tags
+
+
+def test_saved_models_reproduce_the_model_in_a_process_that_imports_only_tensorflow(run, tmp_path):
+    pixels, _ = training.load_test_images(run.config, run.open_data())
+    model = run.load_model()
+    z_mean, z_log_var = model.encode(pixels[:9])
+    np.savez(tmp_path / "in.npz", image=pixels[:9], z=z_mean.numpy())
+    script = """
+import sys, numpy as np, tensorflow as tf
+folder, work = sys.argv[1:]
+encoder, decoder = (tf.saved_model.load(f"{folder}/{name}/1") for name in ("encoder", "decoder"))
+given = np.load(f"{work}/in.npz")
+codes = encoder.signatures["serve"](image=tf.constant(given["image"]))
+image = decoder.signatures["serve"](z=tf.constant(given["z"]))["image"]
+np.savez(f"{work}/out.npz", image=image, **codes)
+assert "keras_vae" not in sys.modules and "keras" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script, run.path / "export", tmp_path], check=True)
+    served = np.load(tmp_path / "out.npz")
+    np.testing.assert_allclose(served["z_mean"], z_mean, atol=1e-5)
+    np.testing.assert_allclose(served["z_log_var"], z_log_var, atol=1e-5)
+    np.testing.assert_allclose(served["image"], model.decode(z_mean), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_trains_evaluates_draws_and_exports(name, tmp_path):
+    config = get_preset(name).config
+    small = (4, 6) if config.model.network == "conv" else tuple(min(16, units) for units in config.model.hidden)
+    config = config.replace(**QUICK | {"epochs": 1}, hidden=small, batch_size=256)
+    run = training.train(config, tmp_path / "run", Console(file=open(os.devnull, "w")))
+    results = json.loads((run.path / "evaluation.json").read_text())["results"]
+    assert np.isfinite(results["loss"]) and results["mse"] < 1
+    expected = {"training_curves", "interpolations", "latent_space"}
+    expected |= {"denoising"} if name.startswith("denoising") else {"reconstructions"}
+    if config.model.model == "vae":
+        expected |= {"samples", "kl_per_dimension", "traversals"}
+    if config.model.latent_dim == 2:
+        expected |= {"manifold"}
+    assert {path.stem for path in (run.path / "figures").glob("*.png")} == expected
+
+
+def test_the_fallback_from_mnist_is_said_loudly_and_written_down(tmp_path, monkeypatch):
+    from keras_vae import training as module
+
+    digits = data.open_dataset("digits")
+    unavailable = type(digits)(**{**vars(digits), "fallback": "no network"})
+    monkeypatch.setattr(module, "open_data", lambda config: unavailable)
+    printed = open(tmp_path / "log.txt", "w+")
+    config = get_preset("mlp").config.replace(**QUICK | {"dataset": "auto", "epochs": 1}, hidden=(8,))
+    run = training.train(config, tmp_path / "run", Console(file=printed, soft_wrap=True))
+    printed.seek(0)
+    lines = printed.read().splitlines()
+    loud = [index for index, line in enumerate(lines) if line.startswith("NOT MNIST")]
+    assert loud[0] == 0 and loud[-1] >= len(lines) - 2 and len(loud) == 2
+    content = json.loads((run.path / "config.json").read_text())
+    assert content["data"]["fallback"] == "no network" and content["config"]["data"]["dataset"] == "digits"
+    assert "in place of mnist" in module._footnote(run, unavailable)
+
+
+def test_samples_are_drawn_every_n_steps(tmp_path):
+    steps = []
+    grids = ImageGrids(lambda: steps.append(1) or np.zeros((4, 8, 8, 1)), tmp_path, every=3)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(loss="mse")
+    model.fit(np.zeros((40, 1)), np.zeros((40, 1)), batch_size=10, epochs=2, verbose=0, callbacks=[grids])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000003.png", "step-000006.png"]
+
+
+def test_progress_works_in_anybodys_fit(tmp_path):
+    log = open(tmp_path / "log.txt", "w+")
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(loss="mse")
+    report = ProgressReport(40, Console(file=log, soft_wrap=True))
+    model.fit(np.zeros((40, 1)), np.zeros((40, 1)), epochs=2, verbose=0, callbacks=[report])
+    log.seek(0)
+    assert [line.split("  ")[0] for line in log.read().splitlines()] == ["epoch 1/2", "epoch 2/2"]
+
+
+def test_an_interrupted_write_keeps_the_old_content(tmp_path):
+    write_json(tmp_path / "a.json", {"old": 1})
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {"new": object()})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"old": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
