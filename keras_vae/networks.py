@@ -60,18 +60,27 @@ def build(
     encode, decode = NETWORKS[network]
     image = keras.Input(image_shape, name="image")
     features = encode(image, hidden=hidden, activation=activation, dense=dense, padding=padding)
-    codes = [layers.Dense(latent_dim, activation=code_activation, name=head)(features) for head in heads]
+    codes = [dense_layer(latent_dim, activation=code_activation, name=head)(features) for head in heads]
     z = keras.Input((latent_dim,), name="z")
     params = decode(z, output_shape, hidden=hidden, activation=activation, decoder_channels=decoder_channels)
     encoder = keras.Model(image, codes[0] if len(codes) == 1 else codes, name="encoder")
     return encoder, keras.Model(z, params, name="decoder")
 
 
+def dense_layer(units, activation=None, **options):
+    """A dense layer whose weights start smaller than Keras's default: uniform within 1 / sqrt(inputs).
+
+    It brings the mlp preset 0.3 nats further in its 15 epochs; see docs/architecture.md.
+    """
+    initializer = keras.initializers.VarianceScaling(1 / 3, mode="fan_in", distribution="uniform")
+    return layers.Dense(units, activation=activation, kernel_initializer=initializer, **options)
+
+
 def encode_mlp(image, *, hidden, activation, **_):
     """784-h-...: dense layers over flattened pixels. With no hidden layers this is the linear encoder."""
     features = layers.Flatten()(image)
     for units in hidden:
-        features = layers.Dense(units, activation=activation)(features)
+        features = dense_layer(units, activation=activation)(features)
     return features
 
 
@@ -79,8 +88,8 @@ def decode_mlp(z, output_shape, *, hidden, activation, **_):
     """The mirror image of `encode_mlp`."""
     features = z
     for units in reversed(hidden):
-        features = layers.Dense(units, activation=activation)(features)
-    return layers.Reshape(output_shape)(layers.Dense(math.prod(output_shape))(features))
+        features = dense_layer(units, activation=activation)(features)
+    return layers.Reshape(output_shape)(dense_layer(math.prod(output_shape))(features))
 
 
 def encode_conv(image, *, hidden, activation, dense, padding):
@@ -89,7 +98,7 @@ def encode_conv(image, *, hidden, activation, dense, padding):
     for channels in hidden:
         features = layers.Conv2D(channels, 3, strides=2, padding=padding, activation=activation)(features)
     features = layers.Flatten()(features)
-    return layers.Dense(dense, activation=activation)(features) if dense else features
+    return dense_layer(dense, activation=activation)(features) if dense else features
 
 
 def decode_conv(z, output_shape, *, hidden, activation, decoder_channels):
@@ -102,7 +111,7 @@ def decode_conv(z, output_shape, *, hidden, activation, decoder_channels):
             f"Received: {height}x{width}. Resize the images, or change the number of hidden layers."
         )
     small_map = (height // factor, width // factor, decoder_channels)
-    features = layers.Dense(math.prod(small_map), activation=activation)(z)
+    features = dense_layer(math.prod(small_map), activation=activation)(z)
     features = layers.Reshape(small_map)(features)
     for filters in reversed(hidden):
         features = layers.Conv2DTranspose(filters, 3, strides=2, padding="same", activation=activation)(features)
