@@ -25,6 +25,7 @@ from keras_vae.presets import PRESETS, get_preset
 from keras_vae.runs import Run, write_json
 
 TABLE = Path(__file__).with_suffix(".md")
+README = TABLE.parents[1] / "README.md"
 MEAN_IMAGE_MSE = 0.0674  # of the 10,000 test images against the mean training image
 
 
@@ -105,10 +106,12 @@ def main(names, mnist_dir, runs):
             get_preset(name)
             if not (runs / name / "minutes.json").exists():
                 train(name, runs / name, mnist_dir)
-        TABLE.write_text(table(runs))
+        text = table(runs)
+        TABLE.write_text(text)
+        show_in_readme(text)
     except InputError as error:
         raise click.UsageError(str(error)) from None
-    print(TABLE.read_text())
+    print(text)
 
 
 def train(name, path, mnist_dir):
@@ -154,8 +157,16 @@ def table(runs):
     return "\n".join(lines) + "\n"
 
 
+def show_in_readme(text):
+    """Puts the table between the two markers of the README."""
+    rows = "\n".join(line for line in text.splitlines() if line.startswith("|"))
+    before, after = README.read_text().split("<!-- presets -->")[0], README.read_text().split("<!-- /presets -->")[1]
+    README.write_text(f"{before}<!-- presets -->\n{rows}\n<!-- /presets -->{after}")
+
+
 def pca_error(run):
-    """MSE per pixel of PCA with 32 components, fitted to the training images, on the test images."""
+    """MSE per pixel of PCA with 32 components, fitted to the training images, on the test images; clipped to [0, 1]
+    as the images of the models are."""
     from sklearn.decomposition import PCA
 
     from keras_vae import data
@@ -165,7 +176,8 @@ def pca_error(run):
         data.to_pixels(split.images).reshape(len(split), -1) for split in (images.train, images.test)
     )
     pca = PCA(32, svd_solver="covariance_eigh").fit(train_pixels)
-    return float(((pca.inverse_transform(pca.transform(test_pixels)) - test_pixels) ** 2).mean(dtype="float64"))
+    projected = pca.inverse_transform(pca.transform(test_pixels)).clip(0, 1)
+    return float(((projected - test_pixels) ** 2).mean(dtype="float64"))
 
 
 if __name__ == "__main__":
