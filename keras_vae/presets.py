@@ -18,7 +18,7 @@ def _preset(name, system, expect, **values):
     return Preset(Config(preset=name).replace(**values), system, expect)
 
 
-_AUTOENCODER = {"model": "autoencoder", "latent_dim": 32, "code_activation": "relu", "nll_samples": 0}
+_AUTOENCODER = {"model": "autoencoder", "latent_dim": 32, "nll_samples": 0}
 _CONV = {"network": "conv", "hidden": (32, 64)}
 
 PRESETS = {
@@ -115,6 +115,7 @@ PRESETS = {
             "most code values 0",
             **_AUTOENCODER,
             hidden=(),
+            code_activation="relu",
             activity_penalty=0.1,
             epochs=20,
         ),
