@@ -32,6 +32,7 @@ OBJECTIVES = ("elbo",)
 ACTIVATIONS = ("relu", "tanh", "elu", "gelu", "silu", "softplus", "sigmoid", "linear")
 CORRUPTIONS = ("none", "gaussian", "masking")
 BINARIZATIONS = ("none", "threshold", "dynamic", "fixed")
+OUTPUT_BIASES = ("zeros", "data_mean")
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 SCHEDULES = ("constant", "cosine")
 
@@ -50,6 +51,9 @@ class ModelConfig:
     decoder_channels: int = option(64, "conv: channels of the decoder's first feature map.", minimum=1)
     padding: str = option("same", "conv: padding of the encoder's convolutions.", choices=("same", "valid"))
     latent_dim: int = option(20, "Number of latent dimensions.", minimum=1)
+    output_bias: str = option(
+        "zeros", "Where the decoder starts: at zeros, or at the mean training image.", choices=OUTPUT_BIASES
+    )
     likelihood: str = option("bernoulli", "p(x|z): what a decoder output means.", choices=LIKELIHOODS)
     scale: float = option(1.0, "gaussian: standard deviation of a pixel.", above=0)
     learn_scale: bool = option(False, "gaussian: learn the standard deviation, starting from the given scale.")

@@ -68,6 +68,11 @@ class Bernoulli(Likelihood):
         # x log s(l) + (1 - x) log(1 - s(l)) = x l - softplus(l), finite for every finite l
         return x * logits - ops.softplus(logits)
 
+    def params_of(self, mean):
+        """The logits whose mean is `mean`, clipped to [0.001, 0.999]."""
+        mean = ops.clip(mean, 0.001, 0.999)
+        return ops.log(mean) - ops.log1p(-mean)
+
     def mean(self, logits):
         """Probability of a 1, float32 in [0, 1], shaped like `logits`."""
         return ops.sigmoid(logits)
@@ -114,6 +119,10 @@ class Gaussian(Likelihood):
     def log_prob_per_pixel(self, x, mean):
         log_scale = ops.convert_to_tensor(self.log_scale)
         return -0.5 * ops.square((x - mean) * ops.exp(-log_scale)) - log_scale - 0.5 * LOG_2PI
+
+    def params_of(self, mean):
+        """The mean itself."""
+        return mean
 
     def mean(self, mean):
         """The mean itself, float32; it may leave [0, 1]."""

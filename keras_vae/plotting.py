@@ -115,7 +115,7 @@ def traversals(images, dims, kl, values, title="latent traversals", footnote=Non
     """
     images = _pixels("images", images, "rows steps h w c")
     dims, kl = _vector("dims", dims, len(images)), _vector("kl", kl, len(images))
-    names = [f"z[{dim:.0f}]  {nats:.1f} nats" for dim, nats in zip(dims, kl)]
+    names = [f"z[{dim:.0f}]  {nats:.1f} nats" for dim, nats in zip(dims, kl, strict=True)]
     columns = [_number(z) for z in _vector("values", values, images.shape[1])]
     return _framed(_picture(images, rows=names, columns=columns), title, footnote)
 

@@ -24,13 +24,19 @@ _CONV = {"network": "conv", "hidden": (32, 64)}
 PRESETS = {
     preset.config.preset: preset
     for preset in (
-        _preset("mlp", "784-400-20, the VAE of the tutorials", "test loss at most 104.7"),
+        _preset(
+            "mlp",
+            "784-400-20, the VAE of the tutorials",
+            "test loss at most 104.7",
+            output_bias="data_mean",
+        ),
         _preset(
             "mlp-128-100",
             "784-128-100, Bernoulli on logits",
             "test loss at most 107",
             hidden=(128,),
             latent_dim=100,
+            output_bias="data_mean",
             batch_size=64,
             epochs=30,
             sample_every=1000,
@@ -48,7 +54,13 @@ PRESETS = {
             likelihood="gaussian",
             learn_scale=True,
         ),
-        _preset("beta", "beta-VAE, beta = 4, on the mlp", "fewer active units, higher reconstruction loss", beta=4.0),
+        _preset(
+            "beta",
+            "beta-VAE, beta = 4, on the mlp",
+            "fewer active units, higher reconstruction loss",
+            beta=4.0,
+            output_bias="data_mean",
+        ),
         _preset(
             "conv",
             "the Keras example: conv 32-64, dense 16, z 2",
@@ -111,10 +123,10 @@ PRESETS = {
         ),
         _preset(
             "sparse-autoencoder",
-            "784-32-784 with an L1 penalty on the code",
-            "most code values 0",
+            "784-128-32-128-784 with an L1 penalty on the code",
+            "MSE far under PCA's, some code values 0",
             **_AUTOENCODER,
-            hidden=(),
+            hidden=(128,),
             code_activation="relu",
             activity_penalty=0.1,
             epochs=20,

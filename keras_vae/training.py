@@ -42,7 +42,7 @@ def train(config, run_dir=None, console=None):
     images = open_data(config)
     config = config.replace(dataset=images.name) if config.data.dataset == "auto" else config
     keras.utils.set_random_seed(config.training.seed)
-    model = _build(config, images.image_shape)
+    model = _build(config, images)
     # model.keras holds the weights and two optimizer slots for each; figures and logs take a few MB more
     run = Run.create(run_dir, config, _facts(images), required_bytes=2e7 + 4 * 4 * model.count_params())
     _announce(console, run, images, model)
@@ -157,11 +157,15 @@ def save_model(model, run):
     temporary.replace(run.path / "model.keras")
 
 
-def _build(config, image_shape):
+def _build(config, images):
     try:
-        return build_model(config.model, image_shape, seed=config.training.seed)
+        model = build_model(config.model, images.image_shape, seed=config.training.seed)
     except ValueError as error:
         raise InputError(str(error)) from None
+    if config.model.output_bias == "data_mean":
+        some = images.train.images[np.arange(min(10_000, len(images.train)))]
+        model.start_at_mean(data.to_pixels(some).mean(axis=0))
+    return model
 
 
 def _optimizer(training, steps_per_epoch):

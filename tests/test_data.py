@@ -1,11 +1,11 @@
 """Each test is named after the hazard it guards. Expected values are written again in plain numpy."""
 
-import doctest
-import os
+import itertools
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,24 +17,10 @@ from PIL import Image
 from keras_vae import data
 from keras_vae.config import InputError
 from keras_vae.data import Split, batches, binarize, load, open_dataset, to_pixels
+from keras_vae.data.images import resize
+from keras_vae.data.prepared import _unreachable
 
 MNIST_FILES = [f"{split}-{kind}-ubyte.gz" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
-
-
-@pytest.fixture(scope="session")
-def mnist_dir():
-    candidates = [os.environ.get("KERAS_VAE_MNIST_DIR"), Path(__file__).parents[2] / "shared" / "data" / "mnist"]
-    for folder in candidates:
-        if folder and Path(folder).is_dir():
-            return Path(folder)
-    pytest.skip("no MNIST files: set KERAS_VAE_MNIST_DIR to the folder of the four official .gz files")
-
-
-@pytest.fixture(scope="session")
-def mnist_data_dir(mnist_dir, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tfds")
-    open_dataset("mnist", mnist_dir=mnist_dir, data_dir=folder)
-    return folder
 
 
 @pytest.fixture
@@ -61,7 +47,7 @@ def numbers_in(dataset):
 
 def same(left, right):
     left, right = list(left.as_numpy_iterator()), list(right.as_numpy_iterator())
-    return len(left) == len(right) and all(np.array_equal(a, b) for a, b in zip(left, right))
+    return len(left) == len(right) and all(np.array_equal(a, b) for a, b in zip(left, right, strict=True))
 
 
 def write_folder(folder, names, size=(6, 5), mode="L", seed=0):
@@ -76,16 +62,16 @@ def write_folder(folder, names, size=(6, 5), mode="L", seed=0):
 # Batches
 
 
-def test_doctests():
-    result = doctest.testmod(data)
-    assert result.attempted > 10 and result.failed == 0
+@pytest.mark.parametrize("name", sorted(set(data.__all__) - {"LazyImages", "MEMORY_LIMIT"}))
+def test_public_names_have_an_example(name):
+    assert ">>>" in getattr(data, name).__doc__  # test_docstrings.py runs it
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 23, 100])
 def test_every_image_once_per_epoch(batch_size):
     epoch = numbers_in(batches(numbered(), batch_size, shuffle=True))
     assert [len(b) for b in epoch[:-1]] == [min(batch_size, 23)] * (len(epoch) - 1)
-    assert sorted(sum(epoch, [])) == list(range(23))
+    assert sorted(itertools.chain(*epoch)) == list(range(23))
 
 
 def test_every_epoch_has_an_order_of_its_own_and_the_seed_decides_it():
@@ -190,13 +176,13 @@ def test_evaluation_repeats_itself():
 
 
 def test_fixed_draws_depend_on_neither_order_nor_batch_size_nor_visit(monkeypatch):
-    monkeypatch.setattr(data, "BLOCK", 7)
+    monkeypatch.setattr("keras_vae.data.pipeline.BLOCK", 7)
     labelled = Split(grey(0.5, n=23).images, np.arange(23))
 
     def drawn(batch_size, shuffle, seed=0):
         dataset = batches(labelled, batch_size, shuffle=shuffle, labels=True, binarization="fixed", seed=seed)
         next(iter(dataset))
-        x, y = (np.concatenate(part) for part in zip(*dataset.as_numpy_iterator()))
+        x, y = (np.concatenate(part) for part in zip(*dataset.as_numpy_iterator(), strict=True))
         return x[np.argsort(y)]
 
     expected = drawn(23, False)
@@ -208,8 +194,10 @@ def test_fixed_draws_depend_on_neither_order_nor_batch_size_nor_visit(monkeypatc
 
 @pytest.mark.parametrize("binarization", ["dynamic", "fixed"])
 def test_train_and_test_do_not_share_their_draws(binarization):
-    train, test = (next(batches(grey(0.5, name=name), 64, binarization=binarization).as_numpy_iterator())
-                   for name in ("train", "test"))
+    train, test = (
+        next(batches(grey(0.5, name=name), 64, binarization=binarization).as_numpy_iterator())
+        for name in ("train", "test")
+    )
     assert 0.4 < (train == test).mean() < 0.6
 
 
@@ -229,6 +217,14 @@ def test_binarize_is_a_function_of_its_seed():
 def test_bad_arguments_are_named(options, named):
     with pytest.raises(InputError, match=named):
         batches(grey(0.5), **{"batch_size": 4, **options})
+
+
+def test_integers_of_numpy_are_integers():
+    def two_batches(integer):
+        options = {"seed": integer(3), "first_step": integer(7), "shuffle": True, "binarization": "dynamic"}
+        return batches(grey(0.5, n=23), integer(5), **options).take(2)
+
+    assert same(two_batches(int), two_batches(np.int32))
 
 
 # Splits
@@ -281,7 +277,7 @@ def test_load_shuffles_train_and_keeps_the_order_of_test():
 
 
 def test_an_unknown_name_lists_what_is_accepted():
-    with pytest.raises(InputError, match="digits.*folder.*Close matches.*fashion_mnist"):
+    with pytest.raises(InputError, match=r"digits.*folder.*Close matches.*fashion_mnist"):
         open_dataset("fashion_mnits")
 
 
@@ -290,7 +286,7 @@ def test_a_missing_path_is_not_taken_for_a_name(tmp_path):
         with pytest.raises(InputError, match="no file or folder"):
             open_dataset(path)
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(InputError, match=".npy or an .npz"):
+    with pytest.raises(InputError, match=r"\.npy or an .npz"):
         open_dataset(tmp_path / "a.txt")
 
 
@@ -316,7 +312,7 @@ def test_a_folder_is_read_as_it_is(tmp_path):
     opened = open_dataset(tmp_path, test_fraction=0.3)
     assert opened.image_shape == (5, 6, 1) and opened.class_names == ("a", "b") and opened.name == tmp_path.name
     for split in (opened.train, opened.test):
-        for image, label in zip(split.images, split.labels):
+        for image, label in zip(split.images, split.labels, strict=True):
             files = [path for path in tmp_path.rglob("[0-2].*")]
             source = next(path for path in files if np.array_equal(np.asarray(Image.open(path)), image[..., 0]))
             assert source.relative_to(tmp_path).parts[0] == opened.class_names[label]
@@ -402,7 +398,7 @@ def test_resizing_keeps_what_is_in_the_picture():
     ramp = np.tile(np.linspace(0, 1, 32, dtype=np.float32)[:, None, None], (2, 1, 32, 1))
     expected = (np.arange(8) * 4 + 1.5) / 31  # the mean of four neighbours
     for images in (ramp, (ramp * 255).round().astype(np.uint8)):
-        resized = np.asarray(data._resize(images, 8))
+        resized = np.asarray(resize(images, 8))
         assert resized.dtype == np.uint8
         np.testing.assert_allclose(resized[0, 1:-1, 3, 0] / 255, expected[1:-1], atol=0.005)
 
@@ -560,7 +556,7 @@ def test_missing_mnist_files_are_named(tmp_path, monkeypatch, dataset):
 
 def test_mnist_out_of_reach_fails_soon_and_names_the_ways_out(no_network, tmp_path):
     started = time.monotonic()
-    with pytest.raises(InputError, match="data_dir.*--mnist-dir.*KERAS_VAE_MNIST_DIR.*network"):
+    with pytest.raises(InputError, match=r"data_dir.*--mnist-dir.*KERAS_VAE_MNIST_DIR.*network"):
         open_dataset("mnist", data_dir=tmp_path)
     assert time.monotonic() - started < 15
 
@@ -571,9 +567,9 @@ def test_auto_without_mnist_is_digits_and_says_why(no_network, tmp_path):
 
 
 def test_a_silent_network_is_given_up(monkeypatch):
-    monkeypatch.setattr("requests.head", lambda *args, **kwargs: time.sleep(60))
+    monkeypatch.setattr("requests.head", lambda *args, **kwargs: threading.Event().wait())
     monkeypatch.setattr("threading.Thread.join", lambda self, timeout=None: None)
-    assert "no answer" in data._unreachable("http://127.0.0.1:9")
+    assert "no answer" in _unreachable("http://127.0.0.1:9")
 
 
 def test_a_data_dir_that_cannot_be_written_is_named(mnist_dir, tmp_path):

@@ -55,16 +55,16 @@ class Autoencoder(LatentModel):
         self.corruption = get_corruption(corruption, seed=seed) if isinstance(corruption, str) else corruption
         self.activity_penalty = activity_penalty
         self.seed = seed
-        if encoder.built:
+        if getattr(encoder, "input_shape", None):  # a network of layers without shapes is built at first use
             self.build(encoder.input_shape)
 
     @property
     def latent_dim(self):
         """Number of code dimensions."""
-        return self.encoder.output_shape[-1]
+        return self._latent_dim
 
     def build(self, input_shape):
-        self._build_networks(input_shape, heads=("z",))
+        self._latent_dim = self._build_networks(input_shape, heads=("z",))[-1]
         if self.corruption is not None:
             self.corruption.build(input_shape)
         self.built = True

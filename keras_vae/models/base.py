@@ -57,6 +57,27 @@ class LatentModel(keras.Model):
         params = ops.cast(self.decoder(z, training=False), "float32")
         return ops.clip(self.likelihood.mean(params), 0.0, 1.0)
 
+    def start_at_mean(self, mean_image):
+        """Sets the output bias of the untrained decoder so that it starts at the mean training image.
+
+        Args:
+            mean_image: Float [h, w, c], pixels in [0, 1].
+
+        Raises:
+            InputError: if the decoder does not end in a layer with a bias of as many numbers as pixels or channels.
+
+        Reference:
+            Burda et al., Importance Weighted Autoencoders, 2016, and its code: the logit of the mean, clipped.
+        """
+        biases = [layer.bias for layer in self.decoder.layers if getattr(layer, "bias", None) is not None]
+        mean = ops.convert_to_tensor(mean_image, "float32")
+        if biases and biases[-1].shape == mean.shape[-1:]:
+            mean = ops.mean(mean, axis=(0, 1))
+        params = ops.reshape(self.likelihood.params_of(mean), (-1,))
+        if not biases or biases[-1].shape != params.shape:
+            raise InputError("The decoder must end in a layer with a bias for each pixel or each channel.")
+        biases[-1].assign(params)
+
     def code(self, x):
         """Images [b, ...] in [0, 1] -> the code that `decode` takes, without noise: float32 [b, d]."""
         raise NotImplementedError(f"{type(self).__name__} must say what its code is.")
@@ -160,13 +181,14 @@ class LatentModel(keras.Model):
         self._check_images(x)
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # a dataset shuffles itself, and Keras warns that it will not
+        y = _labels(x, y, kwargs)
         try:
             return super().fit(x, y, **kwargs)
         except tf.errors.InvalidArgumentError as error:
             if NON_FINITE not in error.message:
                 raise
             raise NonFiniteLossError(
-                f"The loss became NaN or infinite at step {int(self.step)}. The weights are those before that step. "
+                f"The loss became NaN or infinite at step {int(self.step) + 1}. The weights are those before it. "
                 "Try a lower learning rate, gradient clipping (global_clipnorm=1.0 of the optimizer), or check the "
                 "data for values outside [0, 1]."
             ) from None
@@ -179,7 +201,7 @@ class LatentModel(keras.Model):
         """
         if not kwargs.get("_use_cached_eval_dataset"):
             self._check_images(x)
-        return super().evaluate(x, y, **kwargs)
+        return super().evaluate(x, _labels(x, y, kwargs), **kwargs)
 
     def train_step(self, data):
         x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -193,9 +215,10 @@ class LatentModel(keras.Model):
                 loss += tf.add_n([tf.cast(extra, loss.dtype) for extra in self.losses]) / num_replicas()
             scaled_loss = self.optimizer.scale_loss(loss)
         variables = self.trainable_variables
-        gradients = self._global_gradients(tape.gradient(scaled_loss, variables), loss)
-        self.optimizer.apply(gradients, variables)
-        self.step.assign_add(1)
+        gradients, finite = self._global_gradients(tape.gradient(scaled_loss, variables), loss)
+        with tf.control_dependencies([finite]):  # else the counters would move
+            self.optimizer.apply(gradients, variables)
+            self.step.assign_add(1)
         return self._update_metrics(x, terms, weight)
 
     def test_step(self, data):
@@ -216,20 +239,21 @@ class LatentModel(keras.Model):
     def from_config(cls, config):
         return cls(**{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()})
 
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Keras would average the first batch over the replicas, which fails where their shares differ in size
+        if self.built and self._compile_metrics is None:
+            iterator, data_batch = None, tf.zeros((1, *self.image_shape))
+        super()._maybe_symbolic_build(iterator, data_batch)
+
     # -- helpers ------------------------------------------------------------------------------------------------
 
     def _build_networks(self, input_shape, heads):
         """Builds encoder and decoder and checks that they fit each other. Returns the shape of z, (None, d)."""
-        if not self.encoder.built:
-            self.encoder.build(input_shape)
-        check_outputs("encoder", self.encoder, [(head, (None, None)) for head in heads])
-        shape = self.encoder.compute_output_shape(input_shape)
-        z_shape = tuple(shape[0] if len(heads) > 1 else shape)
-        if not self.decoder.built:
-            self.decoder.build(z_shape)
+        self.image_shape = tuple(input_shape[1:])
+        z_shape = check_network("encoder", self.encoder, input_shape, [(head, (None, None)) for head in heads])
         *pixels, channels = input_shape
         params_shape = (*pixels, channels * self.likelihood.params_per_channel)
-        check_outputs("decoder", self.decoder, [("parameters of p(x|z)", params_shape)])
+        check_network("decoder", self.decoder, z_shape, [("parameters of p(x|z)", params_shape)])
         return z_shape
 
     def _example_weight(self, terms, sample_weight):
@@ -238,18 +262,20 @@ class LatentModel(keras.Model):
         return ones if sample_weight is None else ones * tf.reshape(tf.cast(sample_weight, "float32"), [-1])
 
     def _global_gradients(self, gradients, loss):
-        """The gradients of the whole batch, checked, in the share that `optimizer.apply` sums over replicas."""
+        """The gradients of the whole batch, in the share that `optimizer.apply` sums over replicas, and the check."""
         replicas = num_replicas()
         if replicas > 1:
             gradients = [None if g is None else all_reduce_sum(g) for g in gradients]
             # An optimizer clips before it sums over replicas; the right order is to sum first.
             gradients = self.optimizer._clip_gradients(gradients)
-        if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):  # which skips such steps by itself
+        checked = loss
+        if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):  # which skips infinite gradients itself
             squares = [tf.nn.l2_loss(tf.convert_to_tensor(g)) for g in gradients if g is not None]
-            finite = tf.math.is_finite(tf.add_n([tf.cast(s, "float32") for s in squares]) + loss)
-            with tf.control_dependencies([tf.debugging.Assert(finite, [NON_FINITE])]):
-                gradients = [None if g is None else tf.identity(g) for g in gradients]
-        return gradients if replicas == 1 else [None if g is None else g / replicas for g in gradients]
+            checked += tf.add_n([tf.cast(s, "float32") for s in squares])
+        finite = tf.debugging.Assert(tf.math.is_finite(checked), [NON_FINITE])
+        with tf.control_dependencies([finite]):
+            gradients = [None if g is None else tf.identity(g) / replicas for g in gradients]
+        return gradients, finite
 
     def _update_metrics(self, x, terms, weight):
         for tracker in self.trackers:
@@ -260,13 +286,22 @@ class LatentModel(keras.Model):
 
     def _check_images(self, x):
         """Refuses images that can be seen to be wrong before any work starts."""
-        shape = self.encoder.input_shape[1:] if self.encoder.built else None
+        spec = x
         if isinstance(x, tf.data.Dataset):
             spec = x.element_spec[0] if isinstance(x.element_spec, tuple) else x.element_spec
-            if shape and isinstance(spec, tf.TensorSpec) and not spec.shape[1:].is_compatible_with(shape):
-                raise InputError(_shape_message(shape, tuple(spec.shape[1:])))
-        elif isinstance(x, np.ndarray) or tf.is_tensor(x):
-            check_pixels(x, shape)
+        if not self.built and tf.TensorShape(getattr(spec, "shape", None))[1:].is_fully_defined():
+            self.build((None, *spec.shape[1:]))  # Keras would wait until the networks are called within a step
+        if not self.built:
+            return
+        if isinstance(spec, tf.TensorSpec) and not spec.shape[1:].is_compatible_with(self.image_shape):
+            raise InputError(_shape_message(self.image_shape, tuple(spec.shape[1:])))
+        if isinstance(x, np.ndarray) or tf.is_tensor(x):
+            check_pixels(x, self.image_shape)
+
+
+def _labels(x, y, kwargs):
+    """Labels for Keras, which drops the sample weights of images without any."""
+    return x if y is None and kwargs.get("sample_weight") is not None else y
 
 
 def check_pixels(x, shape=None):
@@ -290,16 +325,22 @@ def check_pixels(x, shape=None):
         )
 
 
-def check_outputs(name, network, expected):
-    """Refuses a network whose number of outputs or their shapes are not as `expected`: a list of (name, shape)."""
-    outputs = getattr(network, "outputs", None)  # None for a network that is not built yet
-    if outputs is None:
-        return
-    received = [output.shape for output in outputs]
-    fits = [tf.TensorShape(got).is_compatible_with(want) for got, (_, want) in zip(received, expected, strict=False)]
-    if len(received) != len(expected) or not all(fits):
-        wanted = ", ".join(f"{output} {list(shape)}" for output, shape in expected)
-        raise InputError(f"Argument `{name}` must return {wanted}. Received: {', '.join(map(str, received))}")
+def check_network(name, network, input_shape, expected):
+    """Builds a network and refuses it unless its outputs are as `expected`: a list of (name, shape).
+
+    Returns:
+        Shape of the first output.
+    """
+    wanted = ", ".join(f"{output} {list(shape)}" for output, shape in expected)
+    try:
+        outputs = keras.tree.flatten(network(keras.KerasTensor(input_shape)))
+    except ValueError as error:
+        raise InputError(f"Argument `{name}` must take {input_shape} and return {wanted}. It fails: {error}") from None
+    shapes = [tuple(output.shape) for output in outputs]
+    fits = [tf.TensorShape(got).is_compatible_with(want) for got, (_, want) in zip(shapes, expected, strict=False)]
+    if len(shapes) != len(expected) or not all(fits):
+        raise InputError(f"Argument `{name}` must return {wanted}. Received: {', '.join(map(str, shapes))}")
+    return shapes[0]
 
 
 def all_reduce_sum(value):

@@ -63,7 +63,7 @@ class VAE(LatentModel):
         super().__init__(encoder, decoder, likelihood, **kwargs)
         self.objective = objectives.get(objective, beta=beta) if isinstance(objective, str) else objective
         self.sampling = Sampling(prior, seed=seed, name="sampling")
-        if encoder.built:
+        if getattr(encoder, "input_shape", None):  # a network of layers without shapes is built at first use
             self.build(encoder.input_shape)
 
     @property

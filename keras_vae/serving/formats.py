@@ -1,0 +1,102 @@
+"""ONNX and LiteRT: both halves of a model without randomness, compared with Keras as they are written."""
+
+import importlib.util
+import os
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+
+from keras_vae.config import InputError
+from keras_vae.serving import contract as contracts
+from keras_vae.serving import signatures
+
+ONNX_OPSET = 18
+TOLERANCE = 1e-4  # relative for values above 1
+
+
+def write(format, model, folder):
+    """Writes `encoder.<suffix>` and `decoder.<suffix>` into `folder`, with the inputs and outputs of signature `serve`.
+
+    There are no input checks in these files: they are for programs that run the model in their own process.
+
+    Raises:
+        InputError: if a package is missing, or if a file does not give what Keras gives.
+    """
+    packages, suffix, convert, load = FORMATS[format]
+    missing = [package for module, package in packages.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        command = f"pip install {' '.join(packages.values())}"
+        raise InputError(f"Format {format} needs {' and '.join(missing)}. Install with: {command}")
+    fields = signatures.build(model)
+    for name, function in {"encoder": lambda image: signatures.encode(model, image), "decoder": model.decode}.items():
+        signature = fields[name]["serve"]
+        ((input_name, field),) = signature.inputs.items()
+        output_names = list(signature.outputs)
+        computed = _named(function, input_name, output_names)
+        path = os.path.join(folder, f"{name}.{suffix}")
+        convert(computed, field.spec(input_name), path)
+        run = load(path)
+        rows = contracts.golden_input(model, input_name, field).numpy()
+        for batch in (rows, rows[:1]):
+            expected = computed(**{input_name: tf.constant(batch)})
+            answer = run(input_name, batch)
+            for output in output_names:
+                error = np.max(np.abs(answer[output] - expected[output]) / np.maximum(1, np.abs(expected[output])))
+                if not error <= TOLERANCE:
+                    raise InputError(
+                        f"{name}.{suffix} differs from Keras by {error:.3g} in {output}. Nothing was written."
+                    )
+
+
+def _named(function, input_name, output_names):
+    """A tf.function from one tensor of that name to a dict of tensors of those names."""
+
+    def named(**inputs):
+        result = function(inputs[input_name])
+        return result if isinstance(result, dict) else {output_names[0]: result}
+
+    return tf.function(named, autograph=False)
+
+
+def _convert_to_onnx(function, spec, path):
+    import logging
+
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    import tf2onnx
+
+    positional = tf.function(lambda tensor: function(**{spec.name: tensor}), autograph=False)
+    tf2onnx.convert.from_function(positional, [spec], opset=ONNX_OPSET, output_path=path)
+
+
+def _load_onnx(path):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda name, rows: dict(zip(names, session.run(None, {name: rows}), strict=True))
+
+
+def _convert_to_litert(function, spec, path):
+    module = tf.Module()
+    concrete = function.get_concrete_function(**{spec.name: spec})
+    module.weights = list(concrete.graph.variables)
+    with tempfile.TemporaryDirectory() as folder:  # the way through a SavedModel keeps the names
+        tf.saved_model.save(module, folder, {"serve": concrete})
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serve"])
+        with open(path, "wb") as file:
+            file.write(converter.convert())
+
+
+def _load_litert(path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(model_path=path).get_signature_runner("serve")
+    return lambda name, rows: runner(**{name: rows})
+
+
+# name -> (module: package of each thing needed, suffix of the files, writer, loader)
+FORMATS = {
+    "onnx": ({"tf2onnx": "tf2onnx", "onnxruntime": "onnxruntime"}, "onnx", _convert_to_onnx, _load_onnx),
+    "litert": ({"ai_edge_litert": "ai-edge-litert"}, "tflite", _convert_to_litert, _load_litert),
+}

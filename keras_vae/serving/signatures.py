@@ -1,0 +1,282 @@
+"""The signatures of the served models: what each takes, gives and means, and the function that computes it.
+
+A new signature is one entry in `encoder_signatures`, `decoder_signatures` or `vae_signatures`; export, contract,
+warmup and verification follow.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import tensorflow as tf
+from keras import ops
+
+from keras_vae import priors
+from keras_vae.config import InputError
+from keras_vae.layers import MAX_LOG_VAR
+from keras_vae.models import VAE, Autoencoder
+from keras_vae.serving import checks, noise
+
+
+@dataclass(frozen=True)
+class Field:
+    """An input or an output: a batch of rows.
+
+    Args:
+        dtype: Name of a TensorFlow dtype.
+        shape: Shape of one row.
+        unit: What a value measures.
+        description: One sentence.
+        range: Pair (lowest, highest) of the values, or None.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    unit: str
+    description: str
+    range: tuple | None = None
+
+    def spec(self, name):
+        return tf.TensorSpec((None, *self.shape), self.dtype, name)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A function from named tensors to a dict of named tensors, with its contract."""
+
+    function: Callable
+    description: str
+    inputs: dict[str, Field]
+    outputs: dict[str, Field]
+
+
+# How a prior turns seeds into z: class -> function (prior, seed int64 [b]) -> float32 [b, d]. A new prior adds a row.
+PRIOR_ROWS = {
+    priors.StandardNormal: lambda prior, seed: noise.normal(seed, "prior", prior.latent_dim),
+}
+
+
+def build(model):
+    """The signatures of all models that are served for `model`.
+
+    Args:
+        model: A built `VAE` or `Autoencoder`.
+
+    Returns:
+        Dict: name of the served model -> {name of the signature -> `Signature`}.
+
+    Raises:
+        InputError: for anything else, or a model that takes images of more than one size.
+    """
+    if not isinstance(model, (VAE, Autoencoder)):
+        raise InputError(f"Only a VAE or an Autoencoder can be exported. Received: {type(model).__name__}")
+    if not model.built:
+        raise InputError("The model has no weights yet. Call fit or build before the export.")
+    if None in image_shape(model):
+        raise InputError(
+            "Only a model with one fixed image size can be served. "
+            f"Received an encoder with input shape {model.encoder.input_shape}."
+        )
+    # as functions of their own, so that a graph holds each network once, however many signatures use it
+    pixels, code = (tf.TensorSpec((None, *shape)) for shape in (image_shape(model), (model.latent_dim,)))
+    network = tf.function(lambda image: encode(model, image), input_signature=[pixels], autograph=False)
+    decode = tf.function(lambda z: model.decode(z), input_signature=[code], autograph=False)
+    models = {"encoder": encoder_signatures(model, network), "decoder": decoder_signatures(model, decode)}
+    if isinstance(model, VAE):
+        models["vae"] = vae_signatures(model, network)
+    return models
+
+
+def image_shape(model):
+    """Shape of one image."""
+    return tuple(model.encoder.input_shape[1:])
+
+
+def encoder_signatures(model, encode):
+    """Signatures of the encoder; `encode` is the function of that name below, of the image alone."""
+    shape = image_shape(model)
+
+    def serve(image):
+        return encode(checks.image(image, shape))
+
+    def encode_uint8(image):
+        return encode(to_unit_range(checks.batch("image", image, shape)))
+
+    def encode_png(image_bytes):
+        return encode(to_unit_range(checks.image_files(image_bytes, shape)))
+
+    def sample(image, seed):
+        image, seed = checks.same_batch(image=checks.image(image, shape), seed=checks.seeds(seed))
+        encoded = encode(image)
+        return {**encoded, "z": draw_posterior(seed=seed, **encoded)}
+
+    z = z_field(model)
+    if isinstance(model, VAE):
+        codes = {
+            "z_mean": Field(**{**z, "description": "Mean of q(z|x)."}),
+            "z_log_var": Field("float32", z["shape"], "log of squared latent units", "Log-variance of q(z|x)."),
+        }
+    else:
+        codes = {"z": Field(**{**z, "description": "The code. There is no noise in it."})}
+    pixels, pixels_uint8 = image_fields(shape)
+    signatures = {
+        "serve": Signature(serve, "Encodes images, without noise.", {"image": pixels}, codes),
+        "encode_uint8": Signature(encode_uint8, "Encodes 8-bit images.", {"image": pixels_uint8}, codes),
+    }
+    if has_file_format(shape):
+        signatures["encode_png"] = Signature(
+            encode_png, "Encodes PNG or JPEG files.", {"image_bytes": input_file_field(shape)}, codes
+        )
+    if isinstance(model, VAE):
+        outputs = {**codes, "z": Field(**{**z, "description": "A draw from q(z|x), made of the row's seed alone."})}
+        signatures["sample"] = Signature(
+            sample, "Encodes images and draws z from q(z|x).", {"image": pixels, "seed": SEED}, outputs
+        )
+    return signatures
+
+
+def decoder_signatures(model, decode):
+    """Signatures of the decoder; `decode` is `model.decode`."""
+    shape, latent_dim = image_shape(model), model.latent_dim
+
+    def serve(z):
+        return {"image": decode(checks.latent(z, latent_dim))}
+
+    def decode_uint8(z):
+        return {"image": to_uint8(decode(checks.latent(z, latent_dim)))}
+
+    def decode_png(z):
+        return {"image_bytes": tf.io.encode_png(to_uint8(decode(checks.latent(z, latent_dim))))}
+
+    def generate(seed):
+        z = draw_prior(model.prior, checks.seeds(seed))
+        return {"z": z, "image": decode(z)}
+
+    z = Field(**z_field(model), range=(-checks.MAX_ABS_Z, checks.MAX_ABS_Z))
+    pixels, pixels_uint8 = image_fields(shape)
+    signatures = {
+        "serve": Signature(serve, "Decodes z to the mean of p(x|z).", {"z": z}, {"image": pixels}),
+        "decode_uint8": Signature(decode_uint8, "Decodes z to 8-bit images.", {"z": z}, {"image": pixels_uint8}),
+    }
+    if has_file_format(shape):
+        png = Field("string", (), "PNG file", "The image as a PNG file of 8 bits a channel.")
+        signatures["decode_png"] = Signature(decode_png, "Decodes z to PNG files.", {"z": z}, {"image_bytes": png})
+    if isinstance(model, VAE):
+        drawn = Field(**{**z_field(model), "description": "A draw from the prior, made of the row's seed alone."})
+        signatures["generate"] = Signature(
+            generate, "Draws z from the model's prior and decodes it.", {"seed": SEED}, {"z": drawn, "image": pixels}
+        )
+    return signatures
+
+
+def vae_signatures(model, encode):
+    """Signatures that need both halves; `encode` as for `encoder_signatures`."""
+    shape = image_shape(model)
+
+    def reconstruct(image):
+        return {"image": model.decode(encode(checks.image(image, shape))["z_mean"])}
+
+    def score(image, seed):
+        image, seed = checks.same_batch(image=checks.image(image, shape), seed=checks.seeds(seed))
+        encoded = encode(image)
+        params = ops.cast(model.decoder(draw_posterior(seed=seed, **encoded), training=False), "float32")
+        kl = model.prior.kl(encoded["z_mean"], bounded(encoded["z_log_var"]))
+        return {"elbo": model.likelihood.log_prob(image, params) - kl}
+
+    pixels, _ = image_fields(shape)
+    elbo = Field(
+        "float32",
+        (),
+        "nats",
+        "log p(x|z) - KL(q(z|x) || p(z)), beta 1 always, with one draw of z: a lower bound of log p(x) in expectation. "
+        "Low values mark unusual images. Under a Bernoulli likelihood, pixels between 0 and 1 make it a score and no "
+        "log-probability.",
+    )
+    return {
+        "reconstruct": Signature(
+            reconstruct, "Encodes without noise and decodes.", {"image": pixels}, {"image": pixels}
+        ),
+        "score": Signature(
+            score, "The ELBO of each image: an anomaly score.", {"image": pixels, "seed": SEED}, {"elbo": elbo}
+        ),
+    }
+
+
+# -- what the signatures are made of ------------------------------------------------------------------------------
+
+
+def encode(model, image):
+    """Images float32 [b, ...] -> dict of float32 [b, d]: z_mean and z_log_var of a VAE, z of an autoencoder."""
+    encoded = model.encode(image)
+    return dict(zip(("z_mean", "z_log_var"), encoded, strict=True)) if isinstance(model, VAE) else {"z": encoded}
+
+
+def draw_posterior(z_mean, z_log_var, seed):
+    """z from q(z|x), float32 [b, d], with the same bound on z_log_var as the layer `Sampling`."""
+    eps = noise.normal(seed, "posterior", z_mean.shape[-1])
+    return z_mean + tf.exp(0.5 * bounded(z_log_var)) * eps
+
+
+def draw_prior(prior, seed):
+    """z from the model's own prior, float32 [b, d]; row i is a function of seed[i] alone."""
+    if type(prior) not in PRIOR_ROWS:
+        known = ", ".join(kind.__name__ for kind in PRIOR_ROWS)
+        raise InputError(f"Cannot export draws from this prior. Expected one of: {known}. Received: {prior!r}")
+    return PRIOR_ROWS[type(prior)](prior, seed)
+
+
+def bounded(z_log_var):
+    return tf.clip_by_value(z_log_var, -MAX_LOG_VAR, MAX_LOG_VAR)
+
+
+def to_unit_range(image):
+    """Uint8 -> float32 in [0, 1]."""
+    return tf.cast(image, tf.float32) / 255.0
+
+
+def to_uint8(image):
+    """Float32 in [0, 1] -> uint8, rounded."""
+    return tf.cast(tf.round(image * 255.0), tf.uint8)
+
+
+# -- fields that several signatures share --------------------------------------------------------------------------
+
+SEED = Field(
+    "int64",
+    (),
+    "none",
+    "The same seed gives the same row in every batch and after every load; different seeds are independent.",
+    range=(0, checks.MAX_SEED),
+)
+
+
+def image_fields(shape):
+    """The fields of float32 and of uint8 images."""
+    return (
+        Field("float32", shape, "intensity, 0 black to 1 white", "An image [height, width, channels].", (0.0, 1.0)),
+        Field("uint8", shape, "intensity, 0 black to 255 white", "An image [height, width, channels].", (0, 255)),
+    )
+
+
+def z_field(model):
+    return {
+        "dtype": "float32",
+        "shape": (model.latent_dim,),
+        "unit": "latent units; the prior has standard deviation 1",
+        "description": "A latent vector.",
+    }
+
+
+def input_file_field(shape):
+    height, width, _ = shape
+    return Field(
+        "string",
+        (),
+        "PNG or JPEG file",
+        f"An image {height} pixels high and {width} wide, in a file of at most {checks.max_file_bytes(shape)} bytes. "
+        "Colours are converted to the model's channels; transparency is dropped.",
+    )
+
+
+def has_file_format(shape):
+    """Whether both PNG and JPEG know such images: grey or RGB."""
+    return len(shape) == 3 and shape[-1] in (1, 3)

@@ -1,0 +1,64 @@
+"""THE list of cases: one row for each variant. A new variant is one new row, and the conformance tests run over it."""
+
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+import pytest
+
+from keras_vae.config import Config
+from keras_vae.models import build_model
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    values: dict = field(default_factory=dict)
+    image_shape: tuple[int, int, int] = (8, 8, 1)
+
+    def __str__(self):
+        return self.name
+
+
+SMALL = {"hidden": (12,), "latent_dim": 3}
+CONV = {"network": "conv", "hidden": (4, 6), "decoder_channels": 5}
+AUTOENCODER = {"model": "autoencoder", "code_activation": "relu"}
+
+CASES = (
+    Case("linear", {"network": "linear", "hidden": ()}),
+    Case("mlp"),
+    Case("mlp-two-layers-tanh", {"hidden": (12, 8), "activation": "tanh"}),
+    Case("conv", {**CONV, "dense": 7}),
+    Case("conv-valid-padding", {**CONV, "padding": "valid"}),
+    Case("conv-not-square", CONV, image_shape=(8, 12, 1)),
+    Case("conv-colour", {**CONV, "likelihood": "gaussian"}, image_shape=(8, 8, 3)),
+    Case("mlp-colour-not-square", image_shape=(5, 7, 3)),
+    Case("gaussian", {"likelihood": "gaussian"}),
+    Case("gaussian-narrow", {"likelihood": "gaussian", "scale": 0.3}),
+    Case("gaussian-learned", {"likelihood": "gaussian", "scale": 0.5, "learn_scale": True}),
+    Case("beta", {"beta": 4.0}),
+    Case("warm-up", {"beta": 2.0, "warmup_steps": 4}),
+    Case("autoencoder", AUTOENCODER),
+    Case("autoencoder-gaussian", {**AUTOENCODER, "likelihood": "gaussian"}),
+    Case("sparse-autoencoder", {**AUTOENCODER, "activity_penalty": 0.3}),
+    Case("denoising-gaussian", {**AUTOENCODER, "corruption": "gaussian", "corruption_rate": 0.4}),
+    Case("denoising-masking", {**AUTOENCODER, **CONV, "corruption": "masking"}),
+)
+
+all_cases = pytest.mark.parametrize("case", CASES, ids=str)
+
+
+def config(case):
+    """The `Config` of a case."""
+    return Config().replace(**{**SMALL, **case.values})
+
+
+def build(case, seed=1):
+    """The untrained model of a case. The same seed gives the same weights and the same noise."""
+    keras.utils.set_random_seed(seed)
+    return build_model(config(case).model, case.image_shape, seed=seed)
+
+
+def images(case, count=8, seed=0):
+    """Grey-valued images in [0, 1] for a case."""
+    return np.random.default_rng(seed).uniform(size=(count, *case.image_shape)).astype("float32")

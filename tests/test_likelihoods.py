@@ -1,0 +1,165 @@
+"""Likelihoods are true probabilities: they sum or integrate to 1, agree with scipy, and draw what they promise."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import scipy.stats
+import tensorflow as tf
+from keras.src.testing import TestCase as KerasTestCase
+
+from keras_vae import likelihoods
+
+RNG = np.random.default_rng(0)
+SHAPE = (3, 4, 5, 2)
+X = RNG.uniform(size=SHAPE).astype("float32")
+BINARY = (X > 0.5).astype("float32")
+PARAMS = (2 * RNG.normal(size=SHAPE)).astype("float32")
+
+# name, options, images, frozen scipy distribution of a pixel
+ORACLES = {
+    "bernoulli": ({}, BINARY, lambda p: scipy.stats.bernoulli(1 / (1 + np.exp(-p.astype("float64")))).logpmf(BINARY)),
+    "gaussian": ({}, X, lambda p: scipy.stats.norm(p, 1.0).logpdf(X)),
+    "gaussian-scaled": ({"scale": 0.1}, X, lambda p: scipy.stats.norm(p, 0.1).logpdf(X)),
+    "gaussian-learned": ({"scale": 0.3, "learn_scale": True}, X, lambda p: scipy.stats.norm(p, 0.3).logpdf(X)),
+}
+
+
+def make(name):
+    return likelihoods.get(name.split("-")[0], **ORACLES[name][0])
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_log_prob_is_that_of_scipy_summed_over_pixels(name):
+    _, x, oracle = ORACLES[name]
+    np.testing.assert_allclose(make(name).log_prob(x, PARAMS), oracle(PARAMS).sum(axis=(1, 2, 3)), rtol=2e-5)
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_log_prob_takes_leading_sample_axes(name):
+    likelihood, x = make(name), ORACLES[name][1]
+    params = np.stack([PARAMS, -PARAMS, 0 * PARAMS])
+    together = likelihood.log_prob(x, params)
+    assert together.shape == (3, 3)
+    np.testing.assert_allclose(together, [likelihood.log_prob(x, p) for p in params], rtol=1e-5)
+
+
+WRONG_GAUSSIAN = {
+    "log(2 pi) dropped": lambda x, m, s: np.sum(-0.5 * ((x - m) / s) ** 2 - np.log(s), axis=(1, 2, 3)),
+    "log(scale) dropped": lambda x, m, s: np.sum(-0.5 * ((x - m) / s) ** 2 - 0.5 * np.log(2 * np.pi), axis=(1, 2, 3)),
+    "mean over pixels": lambda x, m, s: np.mean(scipy.stats.norm(m, s).logpdf(x), axis=(1, 2, 3)),
+    "squared error without the half": lambda x, m, s: -np.sum((x - m) ** 2, axis=(1, 2, 3)),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_GAUSSIAN.values(), ids=WRONG_GAUSSIAN)
+def test_gaussian_is_not_the_wrong_formula(wrong):
+    right = scipy.stats.norm(PARAMS, 0.3).logpdf(X).sum(axis=(1, 2, 3))
+    off = np.abs(wrong(X, PARAMS, 0.3) - right)
+    assert off.min() > 10
+    assert np.all(np.abs(likelihoods.Gaussian(0.3).log_prob(X, PARAMS) - right) < 1e-3 * off)
+
+
+@pytest.mark.parametrize("logit", [-1e4, -200.0, -40.0, 40.0, 200.0, 1e4])
+def test_bernoulli_at_extreme_logits_is_not_log_of_clipped_p(logit):
+    x, logits = np.float32([[0.0], [1.0]]), np.full((2, 1), logit, "float32")
+    right = -np.logaddexp(0, [logit, -logit])  # log(1 - s(l)), log s(l)
+    np.testing.assert_allclose(likelihoods.Bernoulli().log_prob(x, logits), right, rtol=1e-6, atol=1e-6)
+    with np.errstate(over="ignore"):
+        p = np.clip(1 / (1 + np.exp(-np.float64(logit))), 1e-7, 1 - 1e-7)  # Keras's epsilon
+    clipped = np.array([np.log(1 - p), np.log(p)])
+    assert np.abs(clipped - right).max() > 20
+
+
+def test_bernoulli_is_not_the_mean_over_pixels():
+    right = ORACLES["bernoulli"][2](PARAMS).sum(axis=(1, 2, 3))
+    mean = ORACLES["bernoulli"][2](PARAMS).mean(axis=(1, 2, 3))
+    assert np.abs(right - mean).min() > 10
+    assert np.abs(likelihoods.Bernoulli().log_prob(BINARY, PARAMS) - right).max() < 1e-3
+
+
+def test_bernoulli_probabilities_of_all_images_sum_to_one():
+    every = np.array(list(itertools.product([0.0, 1.0], repeat=8)), "float32").reshape(256, 2, 4, 1)
+    logits = np.broadcast_to((3 * RNG.normal(size=(2, 4, 1))).astype("float32"), every.shape)
+    total = np.exp(np.asarray(likelihoods.Bernoulli().log_prob(every, logits), "float64")).sum()
+    assert total == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.05, 1.0, 3.0])
+def test_gaussian_density_integrates_to_one(scale):
+    grid = np.linspace(0.4 - 10 * scale, 0.4 + 10 * scale, 2001, dtype="float32")
+    log_prob = likelihoods.Gaussian(scale).log_prob(grid[:, None], np.full((2001, 1), 0.4, "float32"))
+    assert np.trapezoid(np.exp(np.asarray(log_prob, "float64")), grid.astype("float64")) == pytest.approx(1, abs=1e-4)
+
+
+def test_bernoulli_of_a_grey_pixel_is_the_cross_entropy():
+    p = 1 / (1 + np.exp(-PARAMS.astype("float64")))
+    expected = (X * np.log(p) + (1 - X) * np.log(1 - p)).sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(likelihoods.Bernoulli().log_prob(X, PARAMS), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_mean_is_the_mean_of_samples_and_spread_is_right(name):
+    likelihood = make(name)
+    params = np.broadcast_to(np.float32([[-2.0, -0.3, 0.0, 1.0]]), (40_000, 4))
+    samples = np.asarray(likelihood.sample(params, seed=1))
+    mean = np.asarray(likelihood.mean(params))[0]
+    variance = mean * (1 - mean) if name == "bernoulli" else np.full(4, float(np.exp(likelihood.log_scale)) ** 2)
+    assert np.all(np.abs(samples.mean(axis=0) - mean) < 5 * np.sqrt(variance / 40_000))
+    np.testing.assert_allclose(samples.var(axis=0), variance, rtol=0.06)
+    if name == "bernoulli":
+        assert set(np.unique(samples)) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_samples_follow_the_seed(name):
+    likelihood = make(name)
+    np.testing.assert_array_equal(likelihood.sample(PARAMS, seed=1), likelihood.sample(PARAMS, seed=1))
+    assert np.mean(np.asarray(likelihood.sample(PARAMS, seed=1)) != likelihood.sample(PARAMS, seed=2)) > 0.05
+    assert np.mean(np.asarray(likelihood.sample(PARAMS)) != likelihood.sample(PARAMS)) > 0.05
+
+
+@pytest.mark.parametrize("x", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("logit", [-1e4, -100.0, 0.0, 100.0, 1e4])
+def test_bernoulli_gradient_is_the_residual_at_any_logit(x, logit):
+    logits = tf.constant([[logit]])
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        log_prob = likelihoods.Bernoulli().log_prob(tf.constant([[x]]), logits)
+    expected = x - (0.5 if logit == 0 else float(logit > 0))
+    assert float(tape.gradient(log_prob, logits)[0, 0]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_learned_scale_is_a_weight_whose_best_value_is_the_residual():
+    likelihood = likelihoods.Gaussian(0.5, learn_scale=True)
+    assert [weight.name for weight in likelihood.trainable_weights] == ["log_scale"]
+    assert likelihoods.Gaussian(0.5).trainable_weights == []
+    residual = np.sqrt(np.mean((X - PARAMS) ** 2))
+    likelihood.log_scale.assign(np.log(residual))
+    with tf.GradientTape() as tape:
+        log_prob = tf.reduce_sum(likelihood.log_prob(X, PARAMS))
+    assert abs(float(tape.gradient(log_prob, likelihood.log_scale.value))) < 1e-2  # of 120 pixels
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_likelihood_passes_the_serialization_checks_of_keras(name):
+    identifier = name.split("-")[0]
+    KerasTestCase().run_class_serialization_test(likelihoods.LIKELIHOODS[identifier](**ORACLES[name][0]))
+
+
+def test_likelihoods_stay_in_float32_under_mixed_precision():
+    keras.config.set_dtype_policy("mixed_float16")
+    for name in ORACLES:
+        assert make(name).log_prob(ORACLES[name][1], PARAMS).dtype == "float32"
+
+
+@pytest.mark.parametrize("scale", [0, -1.0, float("nan"), float("inf"), "big", None])
+def test_bad_scale_is_refused_by_name(scale):
+    with pytest.raises(ValueError, match="`scale`"):
+        likelihoods.Gaussian(scale)
+
+
+def test_unknown_likelihood_is_refused_with_the_choices():
+    with pytest.raises(ValueError, match=r"bernoulli, gaussian.*'poisson'"):
+        likelihoods.get("poisson")

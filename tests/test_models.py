@@ -1,0 +1,814 @@
+"""Conformance: what Keras users expect of a model, of every case in cases.py."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import scipy.stats
+import tensorflow as tf
+from cases import CASES, all_cases, build, config, images
+
+from keras_vae import networks
+from keras_vae.config import InputError
+from keras_vae.layers import Sampling
+from keras_vae.models import VAE, Autoencoder, NonFiniteLossError, build_model
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+BY_NAME = {case.name: case for case in CASES}
+SGD = keras.optimizers.SGD
+
+
+def case_of(name):
+    return BY_NAME[name]
+
+
+def is_vae(case):
+    return config(case).model.model == "vae"
+
+
+def built_and_compiled(case, learning_rate=1e-3, **options):
+    """A compiled model whose codes spread: as they start, the KL is too small to show what is done to it."""
+    model = build(case)
+    for weight in model.encoder.trainable_weights:
+        weight.assign(3 * weight)
+    model.compile(SGD(learning_rate), **options)
+    return model
+
+
+def evaluate(model, x, **options):
+    return model.evaluate(x, verbose=0, return_dict=True, **options)
+
+
+def same_weights(left, right, atol=0.0):
+    for a, b in zip(left, right, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=atol)
+
+
+@pytest.fixture
+def no_noise(monkeypatch):
+    """Layers draw 0 in place of noise: what is left is a function of images and weights."""
+
+    def silence(name, constant):
+        draw = getattr(tf.random, name)
+
+        def replacement(shape, seed, dtype="float32", **others):
+            # Keras's initializers give a mean or a range, and are left alone
+            return draw(shape=shape, seed=seed, dtype=dtype, **others) if others else constant(shape, dtype)
+
+        monkeypatch.setattr(tf.random, name, replacement)
+
+    silence("stateless_normal", tf.zeros)
+    silence("stateless_uniform", tf.ones)
+
+
+# -- the numbers ------------------------------------------------------------------------------------------------
+
+
+def terms_by_numpy(model, case, x):
+    """Terms of each example's loss without noise, in float64, from the networks' outputs alone."""
+    settings = config(case).model
+    codes = model.encoder(x)
+    z = codes[0] if is_vae(case) else codes
+    params = np.asarray(model.decoder(z), "float64")
+    x, axes = x.astype("float64"), (1, 2, 3)
+    if settings.likelihood == "bernoulli":
+        p = 1 / (1 + np.exp(-params))
+        reconstruction = -(x * np.log(p) + (1 - x) * np.log(1 - p)).sum(axes)
+    else:
+        reconstruction = -scipy.stats.norm(params, settings.scale).logpdf(x).sum(axes)
+    if not is_vae(case):
+        penalty = settings.activity_penalty * np.abs(np.asarray(z)).sum(-1)
+        return {"loss": reconstruction + penalty, "reconstruction_loss": reconstruction}
+    mean, log_var = (np.asarray(code, "float64") for code in codes)
+    kl = 0.5 * (np.exp(log_var) + mean**2 - 1 - log_var).sum(-1)
+    return {"loss": reconstruction + settings.beta * kl, "reconstruction_loss": reconstruction, "kl_loss": kl}
+
+
+@all_cases
+def test_evaluate_gives_the_numbers_of_numpy(case, no_noise):
+    x, model = images(case, count=7), built_and_compiled(case)
+    logs = evaluate(model, x, batch_size=4)  # the last batch is smaller, and weighs less
+    expected = {name: value.mean() for name, value in terms_by_numpy(model, case, x).items()}
+    assert logs == pytest.approx(expected, rel=1e-5)
+    wrong = {name: value / np.prod(case.image_shape) for name, value in expected.items()}  # mean over pixels
+    assert abs(wrong["reconstruction_loss"] - logs["reconstruction_loss"]) > 5
+
+
+@pytest.mark.parametrize("name", ["mlp", "gaussian-learned", "conv", "sparse-autoencoder", "warm-up", "beta"])
+def test_a_training_step_descends_the_gradient_of_the_mean_loss(name, no_noise):
+    case = case_of(name)
+    x, model = images(case), built_and_compiled(case, learning_rate=0.01)
+    settings = config(case).model
+    scale = 1.0 / settings.warmup_steps if settings.warmup_steps else 1.0
+    model.step.assign(1)  # so that the warm-up weighs the KL by beta / 4
+    with tf.GradientTape() as tape:
+        codes = model.encoder(x)
+        z = codes[0] if is_vae(case) else codes
+        params = model.decoder(z)
+        if settings.likelihood == "bernoulli":
+            loss = tf.nn.sigmoid_cross_entropy_with_logits(labels=x, logits=params)
+        else:
+            s = tf.exp(model.likelihood.log_scale.value)
+            loss = 0.5 * tf.square((x - params) / s) + tf.math.log(s)
+        loss = tf.reduce_sum(loss) / len(x)
+        if is_vae(case):
+            kl = 0.5 * (tf.exp(codes[1]) + codes[0] ** 2 - 1 - codes[1])
+            loss += scale * settings.beta * tf.reduce_sum(kl) / len(x)
+        else:
+            loss += settings.activity_penalty * tf.reduce_sum(tf.abs(z)) / len(x)
+    variables = model.trainable_variables
+    gradients = tape.gradient(loss, [variable.value for variable in variables])
+    expected = [variable.numpy() - 0.01 * gradient for variable, gradient in zip(variables, gradients, strict=True)]
+    model.fit(x, batch_size=len(x), verbose=0)
+    same_weights([variable.numpy() for variable in variables], expected, atol=2e-6)
+    assert int(model.step) == 2
+
+
+@pytest.mark.parametrize("name", ["mlp", "conv-colour", "gaussian-learned"])
+def test_loss_adds_up_at_beta_one_with_noise(name):
+    case = case_of(name)
+    model, x = built_and_compiled(case), images(case)
+    history = model.fit(x, validation_data=(x,), epochs=2, batch_size=4, verbose=0).history
+    for prefix in ("", "val_"):
+        total = np.array(history[f"{prefix}reconstruction_loss"]) + history[f"{prefix}kl_loss"]
+        np.testing.assert_allclose(history[f"{prefix}loss"], total, rtol=1e-4)
+    logs = evaluate(model, x)
+    assert logs["loss"] == pytest.approx(logs["reconstruction_loss"] + logs["kl_loss"], rel=1e-4)
+
+
+def test_beta_weighted_loss_is_not_passed_off_as_the_elbo(no_noise):
+    case = case_of("beta")
+    model, x = built_and_compiled(case), images(case)
+    logs = evaluate(model, x)
+    assert logs["kl_loss"] == pytest.approx(terms_by_numpy(model, case, x)["kl_loss"].mean(), rel=1e-5)  # unweighted
+    assert logs["loss"] == pytest.approx(logs["reconstruction_loss"] + 4 * logs["kl_loss"], rel=1e-5)
+    assert logs["loss"] - (logs["reconstruction_loss"] + logs["kl_loss"]) > 0.1
+
+
+def test_warm_up_counts_training_steps_and_spares_evaluation(no_noise):
+    case = case_of("warm-up")  # beta 2 after 4 steps
+    model, x = built_and_compiled(case, learning_rate=0.0), images(case)
+    history = model.fit(x, batch_size=len(x), epochs=6, validation_data=(x,), verbose=0).history
+    weight = (np.array(history["loss"]) - history["reconstruction_loss"]) / history["kl_loss"]
+    np.testing.assert_allclose(weight, [0, 0.5, 1.0, 1.5, 2.0, 2.0], atol=1e-4)
+    weight = (np.array(history["val_loss"]) - history["val_reconstruction_loss"]) / history["val_kl_loss"]
+    np.testing.assert_allclose(weight, 2.0, rtol=1e-4)
+    np.testing.assert_allclose(history["kl_loss"], history["val_kl_loss"], rtol=1e-5)  # reported unweighted
+
+
+def test_latent_noise_is_fresh_in_training_and_in_evaluation():
+    case = case_of("gaussian-narrow")
+    model, x = built_and_compiled(case, learning_rate=0.0), images(case)
+    history = model.fit(x, batch_size=len(x), epochs=4, verbose=0).history
+    assert len(set(history["reconstruction_loss"])) == 4 and np.ptp(history["kl_loss"]) < 1e-6
+    assert evaluate(model, x)["reconstruction_loss"] != evaluate(model, x)["reconstruction_loss"]
+
+
+# -- what goes into fit -----------------------------------------------------------------------------------------
+
+
+@all_cases
+def test_arrays_and_datasets_with_and_without_labels_train_alike(case):
+    x = images(case)
+    labels = np.arange(len(x)) + 1000  # that these are ignored shows in the numbers
+    dataset = tf.data.Dataset.from_tensor_slices
+    feeds = (
+        lambda model: model.fit(x, batch_size=4, shuffle=False, verbose=0),
+        lambda model: model.fit(dataset(x).batch(4), verbose=0, validation_data=dataset(x).batch(4)),
+        lambda model: model.fit(dataset((x, labels)).batch(4), verbose=0, validation_data=(x, labels)),
+    )
+    start, results = [weight.numpy() for weight in built_and_compiled(case).trainable_weights], []
+    for feed, eagerly in zip(feeds, (False, True, True), strict=True):  # a graph does what Python does
+        model = built_and_compiled(case, run_eagerly=eagerly)
+        history = feed(model).history
+        results.append(([weight.numpy() for weight in model.trainable_weights], history))
+    assert any(np.any(a != b) for a, b in zip(start, results[0][0], strict=True))
+    assert set(results[0][1]) == set(model.term_names)
+    for weights, history in results[1:]:
+        same_weights(weights, results[0][0], atol=1e-6)
+        for name in model.term_names:
+            assert history[name] == pytest.approx(results[0][1][name], rel=1e-5)
+            assert history[f"val_{name}"] == pytest.approx(history[name], rel=0.6)  # after training, with other noise
+
+
+@all_cases
+def test_weight_two_is_the_example_twice_and_weight_zero_is_its_absence(case, no_noise):
+    x = images(case, count=4)
+    weights = np.float32([2, 0, 1, 1])
+    repeated = x[[0, 0, 2, 3]]
+    by_weight, by_hand = built_and_compiled(case, 0.01), built_and_compiled(case, 0.01)
+    for _ in range(2):
+        weighted_logs = by_weight.fit(x, sample_weight=weights, batch_size=4, verbose=0).history
+        repeated_logs = by_hand.fit(repeated, batch_size=4, verbose=0).history
+        assert weighted_logs == {name: pytest.approx(value, rel=1e-5) for name, value in repeated_logs.items()}
+    same_weights(
+        [weight.numpy() for weight in by_weight.trainable_weights],
+        [weight.numpy() for weight in by_hand.trainable_weights],
+        atol=1e-6,
+    )
+    by_weight.run_eagerly = by_hand.run_eagerly = True
+    expected = evaluate(by_hand, repeated)
+    assert evaluate(by_weight, x, sample_weight=weights) == pytest.approx(expected, rel=1e-4)
+    assert abs(evaluate(by_weight, x)["reconstruction_loss"] - expected["reconstruction_loss"]) > 1e-3
+
+
+def test_a_batch_of_weight_zero_moves_nothing():
+    case = case_of("mlp")
+    model, x = built_and_compiled(case, 0.1), images(case)
+    before = [weight.numpy() for weight in model.trainable_weights]
+    model.fit(x, sample_weight=np.zeros(len(x), "float32"), verbose=0)
+    same_weights([weight.numpy() for weight in model.trainable_weights], before)
+
+
+def test_weights_in_a_dataset_count_too(no_noise):
+    case = case_of("mlp")
+    x, weights = images(case, count=4), np.float32([2, 0, 1, 1])
+    dataset = tf.data.Dataset.from_tensor_slices((x, np.zeros(4), weights)).batch(4)
+    model = built_and_compiled(case)
+    assert evaluate(model, dataset) == pytest.approx(evaluate(model, x[[0, 0, 2, 3]]), rel=1e-5)
+
+
+def test_callbacks_see_the_names_of_the_terms():
+    case = case_of("mlp")
+    model, x = built_and_compiled(case, learning_rate=0.0), images(case)
+    seen = []
+    watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(sorted(logs)))
+    stop = keras.callbacks.EarlyStopping("val_kl_loss", mode="min", patience=1)
+    history = model.fit(x, batch_size=4, epochs=9, validation_data=(x,), callbacks=[watch, stop], verbose=0)
+    assert len(history.epoch) == 2  # learning rate 0: the KL does not improve
+    assert seen == [["kl_loss", "loss", "reconstruction_loss"]] * 4
+
+
+def test_metrics_given_to_compile_compare_reconstructions_with_images(no_noise):
+    case = case_of("mlp")
+    model, x = build(case), images(case)
+    model.compile(SGD(0.0), metrics=[keras.metrics.MeanSquaredError(name="mse")])
+    expected = np.mean((x - np.asarray(model.reconstruct(x))) ** 2)
+    assert model.fit(x, verbose=0).history["mse"][0] == pytest.approx(expected, rel=1e-5)
+    labels = np.arange(len(x))
+    assert model.evaluate(x, labels, verbose=0, return_dict=True)["mse"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_several_steps_per_execution_train_alike():
+    case = case_of("mlp")
+    results = []
+    for steps in (1, 2):
+        model = built_and_compiled(case, steps_per_execution=steps)
+        model.fit(images(case), batch_size=2, shuffle=False, verbose=0)
+        results.append([weight.numpy() for weight in model.weights])
+    same_weights(*results, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: keras.optimizers.AdamW(1e-3), lambda: SGD(1e-2, momentum=0.9, use_ema=True), lambda: "rmsprop"]
+)
+def test_any_optimizer_lowers_the_loss(make):
+    case = case_of("mlp")
+    model, x = build(case), images(case)
+    model.compile(make())
+    history = model.fit(x, epochs=15, verbose=0).history["loss"]
+    assert history[-1] < history[0] - 0.2
+
+
+def test_loss_of_the_users_own_networks_is_descended_once():
+    """Regularisers and activity regularisers, beside evaluation, which must not add to them."""
+    shape = (8, 8, 1)
+    weights = {}
+    for penalised in (False, True):
+        keras.utils.set_random_seed(0)
+        image = keras.Input(shape)
+        flat = keras.layers.Flatten()(image)
+        options = {"kernel_regularizer": keras.regularizers.L2(0.5)} if penalised else {}
+        encoder = keras.Model(image, [keras.layers.Dense(2, **options)(flat), keras.layers.Dense(2)(flat)])
+        vae = VAE(encoder, networks.build("linear", shape, 2)[1], seed=1)
+        vae.compile(SGD(0.01))
+        kernel = encoder.weights[0]
+        before = kernel.numpy()
+        x = images(case_of("mlp"))
+        history = vae.fit(x, validation_data=(x,), batch_size=8, verbose=0).history
+        weights[penalised] = kernel.numpy() - before
+        assert history["loss"][0] == pytest.approx(history["reconstruction_loss"][0] + history["kl_loss"][0], rel=1e-5)
+    np.testing.assert_allclose(weights[True] - weights[False], -0.01 * before, atol=1e-6)  # d/dw 0.5 w^2 = w
+
+
+# -- what comes out ---------------------------------------------------------------------------------------------
+
+
+@all_cases
+def test_predict_is_reconstruct_without_noise_or_corruption(case):
+    model, x = build(case), images(case, count=5)
+    expected = model.reconstruct(x)
+    codes = model.encode(x)
+    np.testing.assert_allclose(model.predict(x, batch_size=2, verbose=0), expected, atol=1e-6)
+    np.testing.assert_array_equal(model.reconstruct(x), expected)
+    np.testing.assert_array_equal(model.decode(codes[0] if is_vae(case) else codes), expected)
+    params = np.asarray(model.decoder(codes[0] if is_vae(case) else codes))
+    means = 1 / (1 + np.exp(-params)) if config(case).model.likelihood == "bernoulli" else np.clip(params, 0, 1)
+    np.testing.assert_allclose(expected, means, atol=1e-6)
+    assert model.latent_dim == config(case).model.latent_dim
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if is_vae(case)], ids=str)
+def test_generate_decodes_standard_normal_draws_by_seed(case):
+    model = build(case)
+    generated = np.asarray(model.generate(6, seed=3))
+    assert generated.shape == (6, *case.image_shape) and generated.min() >= 0 and generated.max() <= 1
+    np.testing.assert_array_equal(generated, model.generate(6, seed=3))
+    np.testing.assert_array_equal(generated, model.decode(keras.random.normal((6, 3), seed=3)))
+    assert np.any(generated != model.generate(6, seed=4)) and np.any(generated != model.generate(6))
+    assert np.any(np.asarray(model.generate(6)) != model.generate(6))
+
+
+def test_interpolate_starts_at_one_image_and_ends_at_the_other():
+    case = case_of("mlp-colour-not-square")
+    model = build(case)
+    start, end = images(case, 3), images(case, 3, seed=1)
+    path = np.asarray(model.interpolate(start, end, steps=5))
+    assert path.shape == (3, 5, *case.image_shape)
+    np.testing.assert_allclose(path[:, 0], model.reconstruct(start), atol=1e-6)
+    np.testing.assert_allclose(path[:, -1], model.reconstruct(end), atol=1e-6)
+    middle = 0.5 * (np.asarray(model.encode(start)[0]) + model.encode(end)[0])
+    np.testing.assert_allclose(path[:, 2], model.decode(middle), atol=1e-6)
+    with pytest.raises(ValueError, match="`steps`"):
+        model.interpolate(start, end, steps=1)
+
+
+def test_denoiser_sees_damage_in_training_and_is_scored_on_clean_images():
+    case = case_of("denoising-gaussian")
+    model, x = build(case), images(case)
+    damaged = np.asarray(model.corrupt(x))
+    assert np.mean(damaged != x) > 0.9
+    terms = model.loss_terms(x, training=True)
+    model.corruption.seed_generator.state.assign(build(case).corruption.seed_generator.state)
+    z = model.encoder(model.corrupt(x))
+    model.corruption.seed_generator.state.assign(build(case).corruption.seed_generator.state)
+    expected = -model.likelihood.log_prob(x, model.decoder(z))
+    np.testing.assert_allclose(model.loss_terms(x, training=True)["loss"], expected, rtol=1e-5)
+    assert np.any(np.abs(terms["loss"] - expected) > 1e-3)  # other damage at another call
+
+
+# -- saving -----------------------------------------------------------------------------------------------------
+
+FRESH_PROCESS = """
+import json, pathlib, sys
+import numpy as np
+import keras_vae
+import keras
+folder, logs = pathlib.Path(sys.argv[1]), {}
+for path in sorted(folder.glob("*.keras")):
+    model = keras.saving.load_model(path)
+    x = np.load(path.with_suffix(".npy"))
+    model.run_eagerly = True  # quicker than a graph for one batch
+    np.save(path.with_suffix(".predicted.npy"), model.predict(x, verbose=0))
+    logs[path.stem] = model.evaluate(x, verbose=0, return_dict=True)
+    logs[path.stem]["optimizer"] = type(model.optimizer).__name__
+model.fit(x, verbose=0)  # it is compiled
+(folder / "logs.json").write_text(json.dumps(logs))
+"""
+
+
+def environment():
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
+
+
+def run_python(script, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+@pytest.fixture(scope="module")
+def fresh_process(tmp_path_factory):
+    """Each case trained two steps and saved here, loaded and run in one process that imported only keras_vae."""
+    folder = tmp_path_factory.mktemp("saved")
+    for case in CASES:
+        model, x = built_and_compiled(case, run_eagerly=True), images(case)
+        untrained = np.asarray(model.reconstruct(x))
+        model.fit(x, batch_size=4, verbose=0)
+        model.save(folder / f"{case.name}.keras")
+        np.save(folder / f"{case.name}.npy", x)
+        trained = np.asarray(model.reconstruct(x))
+        assert np.any(np.abs(untrained - trained) > 1e-5)
+        np.save(folder / f"{case.name}.trained.npy", trained)
+    run_python(FRESH_PROCESS, folder)
+    return folder, json.loads((folder / "logs.json").read_text())
+
+
+@all_cases
+def test_saved_model_is_the_same_in_a_fresh_process(case, fresh_process):
+    folder, logs = fresh_process
+    x = images(case)
+    trained, predicted = (np.load(folder / f"{case.name}.{name}.npy") for name in ("trained", "predicted"))
+    np.testing.assert_allclose(predicted, trained, atol=1e-6)
+    here = keras.saving.load_model(folder / f"{case.name}.keras")
+    here.run_eagerly = True
+    np.testing.assert_allclose(here.reconstruct(x), trained, atol=1e-6)
+    there = dict(logs[case.name])
+    assert there.pop("optimizer") == type(here.optimizer).__name__ == "SGD"
+    assert evaluate(here, x) == pytest.approx(there, rel=1e-5)  # noise included: the seed was saved
+    assert int(here.step) == 2  # a warm-up goes on where it was
+
+
+def without_ids(settings):
+    """A config as JSON, without the numbers by which Keras knows that two objects were one."""
+    return json.loads(re.sub(r'"shared_object_id": \d+', '"shared_object_id": 0', json.dumps(settings)))
+
+
+@all_cases
+def test_from_config_of_get_config_is_the_same_model(case):
+    model, x = build(case), images(case)
+    copy = type(model).from_config(json.loads(json.dumps(model.get_config())))
+    assert without_ids(copy.get_config()) == without_ids(model.get_config())
+    copy.set_weights(model.get_weights())
+    np.testing.assert_array_equal(copy.reconstruct(x), model.reconstruct(x))
+    np.testing.assert_allclose(copy.loss_terms(x, False)["loss"], model.loss_terms(x, False)["loss"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["mlp", "denoising-masking", "gaussian-learned"])
+def test_weights_alone_can_be_saved_and_loaded(name, tmp_path):
+    case = case_of(name)
+    model, other, x = build(case), build(case, seed=2), images(case)
+    assert np.any(np.asarray(model.reconstruct(x)) != other.reconstruct(x))
+    model.save_weights(tmp_path / "model.weights.h5")
+    other.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(model.reconstruct(x), other.reconstruct(x))
+
+
+# -- mixed precision --------------------------------------------------------------------------------------------
+
+
+@all_cases
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_keeps_the_terms_of_the_loss_in_float32(policy, case, no_noise):
+    x, reference = images(case), build(case)
+    keras.config.set_dtype_policy(policy)
+    model = built_and_compiled(case, run_eagerly=policy == "mixed_float16")
+    model.set_weights(reference.get_weights())
+    history = model.fit(x, batch_size=len(x), verbose=0).history
+    expected = reference.loss_terms(x, training=True)
+    for name, values in model.loss_terms(x, training=False).items():
+        assert values.dtype == "float32"
+        assert history[name][0] == pytest.approx(float(np.mean(expected[name])), rel=0.02, abs=0.02)
+    assert all(variable.dtype == "float32" for metric in model.metrics for variable in metric.variables)
+    assert model.encoder.compute_dtype == policy.removeprefix("mixed_")
+    assert model.reconstruct(x).dtype == "float32"
+    if is_vae(case):
+        mean, log_var = (np.asarray(code, "float64") for code in model.encode(x))
+        kl = 0.5 * (np.exp(log_var) + mean**2 - 1 - log_var).sum(-1)
+        np.testing.assert_allclose(model.loss_terms(x, False)["kl_loss"], kl, rtol=1e-5, atol=1e-6)
+
+
+# -- networks of the user's own ---------------------------------------------------------------------------------
+
+SHAPE = (8, 8, 1)
+
+
+@keras.saving.register_keras_serializable(package="test_models")
+class OwnEncoder(keras.Model):
+    def __init__(self, heads=2, units=2, **kwargs):
+        super().__init__(**kwargs)
+        self.flatten = keras.layers.Flatten()
+        self.outs = [keras.layers.Dense(units) for _ in range(heads)]
+
+    def call(self, x):
+        return tuple(layer(self.flatten(x)) for layer in self.outs)
+
+    def get_config(self):
+        return {"heads": len(self.outs), "units": self.outs[0].units}
+
+
+def functional_encoder(units=2, heads=2, shape=SHAPE):
+    image = keras.Input(shape)
+    flat = keras.layers.Flatten()(image)
+    return keras.Model(image, [keras.layers.Dense(units)(flat) for _ in range(heads)])
+
+
+def sequential_decoder(shape=SHAPE, with_input=False):
+    first = [keras.Input((2,))] if with_input else []
+    return keras.Sequential([*first, keras.layers.Dense(int(np.prod(shape))), keras.layers.Reshape(shape)])
+
+
+def called(model, x):
+    model(x)
+    return model
+
+
+OWN_NETWORKS = {
+    "functional and Sequential": lambda: (functional_encoder(), sequential_decoder(with_input=True)),
+    "functional and lazy Sequential": lambda: (functional_encoder(), sequential_decoder()),
+    "subclassed and lazy Sequential": lambda: (OwnEncoder(), sequential_decoder()),
+    "subclassed, called before": lambda: (called(OwnEncoder(), np.zeros((1, *SHAPE))), sequential_decoder()),
+}
+
+
+@pytest.mark.parametrize("make", OWN_NETWORKS.values(), ids=OWN_NETWORKS)
+def test_own_networks_train_save_and_generate(make, tmp_path):
+    keras.utils.set_random_seed(0)
+    vae, x = VAE(*make(), seed=1), images(case_of("mlp"))
+    vae.compile(SGD(0.01))
+    history = vae.fit(x, batch_size=4, epochs=8, verbose=0).history["loss"]
+    assert history[-1] < history[0] - 0.3
+    assert vae.generate(3, seed=1).shape == (3, *SHAPE)
+    vae.save(tmp_path / "own.keras")
+    loaded = keras.saving.load_model(tmp_path / "own.keras")
+    np.testing.assert_allclose(loaded.reconstruct(x), vae.reconstruct(x), atol=1e-6)
+    np.testing.assert_allclose(evaluate(loaded, x)["kl_loss"], evaluate(vae, x)["kl_loss"], rtol=1e-5)
+
+
+def test_own_lazy_sequential_encoder_of_an_autoencoder():
+    keras.utils.set_random_seed(0)
+    encoder = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(2)])
+    model, x = Autoencoder(encoder, sequential_decoder()), images(case_of("mlp"))
+    model.compile(SGD(0.02))
+    history = model.fit(x, batch_size=4, epochs=8, verbose=0).history["loss"]
+    assert history[-1] < history[0] - 0.3
+    assert model.latent_dim == 2
+
+
+def test_names_and_objects_on_an_axis_mean_the_same(no_noise):
+    from keras_vae.likelihoods import Gaussian
+    from keras_vae.objectives import ELBO
+
+    x, losses = images(case_of("mlp")), []
+    for options in ({"beta": 3.0, "likelihood": "gaussian"}, {"objective": ELBO(beta=3.0), "likelihood": Gaussian()}):
+        keras.utils.set_random_seed(0)
+        vae = VAE(*networks.build("linear", SHAPE, 2), **options)
+        losses.append(vae.loss_terms(x, training=False)["loss"])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
+
+
+WRONG_NETWORKS = {
+    "one head": (lambda: (functional_encoder(heads=1), sequential_decoder(with_input=True)), "`encoder`"),
+    "three heads": (lambda: (functional_encoder(heads=3), sequential_decoder(with_input=True)), "`encoder`"),
+    "one head, subclassed": (lambda: (OwnEncoder(heads=1), sequential_decoder()), "`encoder`"),
+    "code is a map": (
+        lambda: (keras.Model(image := keras.Input(SHAPE), [image, image]), sequential_decoder(with_input=True)),
+        "`encoder`",
+    ),
+    "flat decoder": (
+        lambda: (functional_encoder(), keras.Sequential([keras.Input((2,)), keras.layers.Dense(64)])),
+        "`decoder`",
+    ),
+    "flat decoder, lazy": (lambda: (functional_encoder(), keras.Sequential([keras.layers.Dense(64)])), "`decoder`"),
+    "too many channels": (lambda: (functional_encoder(), sequential_decoder((8, 8, 2), with_input=True)), "`decoder`"),
+    "decoder of another latent size": (
+        lambda: (functional_encoder(units=5), sequential_decoder(with_input=True)),
+        "`decoder`",
+    ),
+}
+
+
+@pytest.mark.parametrize("make, named", WRONG_NETWORKS.values(), ids=WRONG_NETWORKS)
+def test_wrong_network_is_refused_by_argument(make, named):
+    with pytest.raises((InputError, ValueError), match=named):
+        vae = VAE(*make())
+        vae.compile()
+        vae.fit(images(case_of("mlp")), verbose=0)
+
+
+# -- bad input --------------------------------------------------------------------------------------------------
+
+
+def spoiled(value):
+    x = images(case_of("mlp"))
+    x[3, 2, 1, 0] = value
+    return x
+
+
+BAD_IMAGES = {
+    "NaN": lambda: spoiled(np.nan),
+    "infinite": lambda: spoiled(np.inf),
+    "negative": lambda: spoiled(-0.1),
+    "over 1": lambda: spoiled(1.1),
+    "8-bit": lambda: (255 * images(case_of("mlp"))).astype("uint8"),
+    "flat": lambda: images(case_of("mlp")).reshape(8, 64),
+    "without channel": lambda: images(case_of("mlp"))[..., 0],
+    "other size": lambda: np.zeros((8, 9, 8, 1), "float32"),
+    "dataset of another size": lambda: tf.data.Dataset.from_tensor_slices(np.zeros((8, 9, 8, 1), "float32")).batch(4),
+}
+
+
+@pytest.mark.parametrize("make", BAD_IMAGES.values(), ids=BAD_IMAGES)
+def test_bad_images_are_refused_before_training(make):
+    model = built_and_compiled(case_of("mlp"))
+    before = model.get_weights()
+    with pytest.raises(InputError, match=r"Pixels must be|wrong shape"):
+        model.fit(make(), verbose=0)
+    with pytest.raises(InputError, match=r"Pixels must be|wrong shape"):
+        model.evaluate(make(), verbose=0)
+    same_weights(model.get_weights(), before)
+
+
+def test_a_loss_given_to_compile_is_refused():
+    with pytest.raises(ValueError, match="brings its own loss"):
+        build(case_of("mlp")).compile("adam", loss="mse")
+
+
+def test_preset_of_another_class_is_refused():
+    with pytest.raises(InputError, match=r"Autoencoder\.from_preset"):
+        VAE.from_preset("pca")
+    with pytest.raises(InputError, match="'mpl'"):
+        VAE.from_preset("mpl")
+
+
+@pytest.mark.parametrize("options, named", [({"beta": -1.0}, "`beta`"), ({"likelihood": "poisson"}, "'poisson'")])
+def test_bad_arguments_are_refused_by_name(options, named):
+    with pytest.raises(ValueError, match=named):
+        VAE(*networks.build("linear", SHAPE, 2), **options)
+
+
+def test_negative_activity_penalty_is_refused():
+    with pytest.raises(ValueError, match="`activity_penalty`"):
+        Autoencoder(*networks.build("linear", SHAPE, 2, heads=("z",)), activity_penalty=-1.0)
+
+
+# -- losses that are not finite ---------------------------------------------------------------------------------
+
+
+def everything(model):
+    return [variable.numpy() for variable in (*model.weights, *model.optimizer.variables)]
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 4])
+@pytest.mark.parametrize("make", [lambda: SGD(1e-3, momentum=0.9), lambda: keras.optimizers.Adam(1e-3)])
+def test_nan_stops_training_at_its_step_with_the_weights_before(make, steps_per_execution):
+    x = images(case_of("mlp"), count=12)
+    spoilt = x.copy()
+    spoilt[8:] = np.nan  # the third batch; a dataset is not looked through beforehand
+    spoilt = tf.data.Dataset.from_tensor_slices(spoilt).batch(4)
+    model, reference = build(case_of("mlp")), build(case_of("mlp"))
+    model.compile(make(), steps_per_execution=steps_per_execution)
+    reference.compile(make())
+    reference.fit(tf.data.Dataset.from_tensor_slices(x[:8]).batch(4), verbose=0)
+    with pytest.raises(NonFiniteLossError, match="at step 3"):
+        model.fit(spoilt, verbose=0)
+    same_weights(everything(model), everything(reference))
+    model.fit(x, verbose=0)  # and it can go on
+    assert int(model.step) == 3
+
+
+def test_infinite_gradient_of_a_finite_loss_stops_training():
+    model, x = build(case_of("gaussian")), images(case_of("gaussian"))
+    model.compile(SGD(1e30))
+    with pytest.raises(NonFiniteLossError, match="lower learning rate"):
+        model.fit(x, batch_size=2, epochs=3, verbose=0)
+    assert all(np.all(np.isfinite(weight)) for weight in model.get_weights())
+
+
+def test_nan_stops_training_in_mixed_float16_too():
+    keras.config.set_dtype_policy("mixed_float16")
+    model = built_and_compiled(case_of("mlp"))
+    before = [weight.numpy() for weight in model.trainable_weights]
+    spoilt = tf.data.Dataset.from_tensor_slices(np.full((8, *SHAPE), np.nan, "float32")).batch(4)
+    with pytest.raises(NonFiniteLossError):
+        model.fit(spoilt, verbose=0)
+    same_weights([weight.numpy() for weight in model.trainable_weights], before)
+
+
+def test_other_errors_in_fit_keep_their_own_message():
+    model = built_and_compiled(case_of("mlp"))
+
+    def fail(x):
+        tf.debugging.Assert(False, ["the user's own check"])
+        return x
+
+    dataset = tf.data.Dataset.from_tensor_slices(images(case_of("mlp"))).batch(4).map(fail)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="own check"):
+        model.fit(dataset, verbose=0)
+
+
+# -- replicas ---------------------------------------------------------------------------------------------------
+
+# Trains with one replica or two, and saves weights and logs. A process of its own for each: FINDINGS, "replicas".
+REPLICAS = """
+import contextlib, sys
+import numpy as np
+replicas, tests, target = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+sys.path.insert(0, tests)
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras
+from cases import CASES, build, images
+strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)]) if replicas > 1 else None
+stateless_normal = tf.random.stateless_normal
+found = {}
+
+def scope():
+    return strategy.scope() if strategy else contextlib.nullcontext()
+
+def train(label, name, batches, optimizer, weights=None):
+    tf.random.stateless_normal = lambda shape, seed, dtype="float32": tf.zeros(shape, dtype)
+    case = next(case for case in CASES if case.name == name)
+    with scope():
+        model = build(case)
+        model.compile(optimizer())
+    count, size, epochs = batches
+    x = images(case, count) * np.linspace(0.1, 1, count, dtype="float32").reshape(-1, 1, 1, 1)
+    start = [weight.numpy() for weight in model.trainable_weights]
+    options = {} if weights is None else {"sample_weight": np.linspace(0, 2, count, dtype="float32")}
+    logs = model.fit(x, batch_size=size, epochs=epochs, shuffle=False, verbose=0, **options).history
+    logs |= model.evaluate(x, batch_size=size, verbose=0, return_dict=True)
+    for number, weight in enumerate(model.trainable_weights):
+        found[f"{label}/weight{number}"] = weight.numpy()
+        found[f"{label}/moved{number}"] = weight.numpy() - start[number]
+    for key, value in logs.items():
+        found[f"{label}/logs-{key}"] = np.array(value)
+    tf.random.stateless_normal = stateless_normal
+
+sgd = lambda: keras.optimizers.SGD(0.01)
+train("even", "mlp", (16, 16, 8), sgd)
+train("uneven", "mlp", (101, 101, 8), sgd)
+train("empty-replica", "mlp", (33, 16, 3), sgd)
+train("weighted", "autoencoder", (15, 5, 3), sgd, weights=True)
+train("clipped", "gaussian-narrow", (15, 15, 8), lambda: keras.optimizers.SGD(0.01, global_clipnorm=0.5))
+train("learned-scale", "gaussian-learned", (15, 15, 8), sgd)
+
+if strategy:
+    with scope():
+        model = build(CASES[1])
+    inputs = (tf.zeros([500, 3]), tf.zeros([500, 3]))
+    draw = tf.function(lambda: strategy.run(lambda: model.sampling(inputs)[0]))
+    for step in range(2):
+        for replica, z in enumerate(strategy.experimental_local_results(draw())):
+            found[f"noise/{step}-{replica}"] = z.numpy()
+np.savez(target, **found)
+"""
+
+
+@pytest.fixture(scope="module")
+def replicas(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("replicas")
+    tests = str(pathlib.Path(__file__).parent)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", REPLICAS, str(count), tests, str(folder / f"{count}.npz")],
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for count in (1, 2)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors[-4000:]
+    return [dict(np.load(folder / f"{count}.npz")) for count in (1, 2)]
+
+
+@pytest.mark.parametrize("label", ["even", "uneven", "empty-replica", "weighted", "clipped", "learned-scale"])
+def test_two_replicas_do_what_one_does(label, replicas):
+    one, two = replicas
+    names = [name for name in one if name.startswith(f"{label}/")]
+    moved = max(np.abs(one[name]).max() for name in names if "/moved" in name)
+    assert moved > 1e-3
+    for name in names:
+        if "/weight" in name:
+            assert np.abs(one[name] - two[name]).max() < 1e-6
+        if "/logs" in name:
+            np.testing.assert_allclose(two[name], one[name], rtol=1e-5)
+
+
+def test_noise_differs_between_replicas_and_between_steps(replicas):
+    draws = [two.ravel() for name, two in replicas[1].items() if name.startswith("noise/")]
+    assert len(draws) == 4
+    assert np.abs(np.corrcoef(draws) - np.eye(4)).max() < 0.15  # of 1500 numbers; 1 were they shared
+    assert scipy.stats.kstest(np.concatenate(draws), "norm").pvalue > 1e-4
+
+
+def test_sampling_is_the_only_noise_of_a_vae():
+    """A VAE in evaluation without its Sampling layer's noise is a function: nothing else draws."""
+    case = case_of("conv")
+    model, x = build(case), images(case)
+    seeds = [layer for layer in model._flatten_layers() if isinstance(layer, Sampling)]
+    assert len(seeds) == 1
+    state = model.sampling.seed_generator.state
+    start = state.numpy()
+    first = model.loss_terms(x, training=True)["loss"].numpy()
+    assert np.any(first != model.loss_terms(x, training=True)["loss"].numpy())
+    state.assign(start)
+    np.testing.assert_array_equal(first, model.loss_terms(x, training=True)["loss"])
+
+
+def test_the_same_seed_trains_the_same_model():
+    case = case_of("mlp")
+    results = []
+    for seed in (1, 1, 2):
+        keras.utils.set_random_seed(seed)
+        model = build_model(config(case).model, case.image_shape, seed=seed)
+        model.compile("adam")
+        model.fit(images(case), batch_size=4, epochs=2, verbose=0)
+        results.append([weight.numpy() for weight in model.trainable_weights])
+    same_weights(results[0], results[1])
+    assert any(np.any(a != b) for a, b in zip(results[0], results[2], strict=True))

@@ -1,0 +1,105 @@
+"""Networks: what they compute, written again in numpy, and what they refuse."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_vae import networks
+
+RNG = np.random.default_rng(0)
+X = RNG.uniform(size=(4, 6, 4, 2)).astype("float32")
+SETTINGS = {"linear": {}, "mlp": {"hidden": (7, 5)}, "conv": {"hidden": (3,), "decoder_channels": 4}}
+every_network = pytest.mark.parametrize("name", networks.NETWORKS)
+
+
+def build(name, **options):
+    keras.utils.set_random_seed(0)
+    encoder, decoder = networks.build(name, X.shape[1:], 3, **{**SETTINGS[name], **options})
+    for weight in (*encoder.weights, *decoder.weights):  # biases too, which start at 0
+        weight.assign(RNG.normal(scale=0.3, size=weight.shape))
+    return encoder, decoder
+
+
+def dense(x, model, name):
+    kernel, bias = (weight.numpy() for weight in model.get_layer(name).weights)
+    return x @ kernel + bias
+
+
+def test_mlp_is_what_numpy_computes():
+    encoder, decoder = build("mlp", activation="tanh")
+    features = X.reshape(4, -1)
+    hidden = [layer.name for layer in encoder.layers if layer.name.startswith("dense")]
+    for name in hidden:
+        features = np.tanh(dense(features, encoder, name))
+    z_mean, z_log_var = encoder(X)
+    np.testing.assert_allclose(z_mean, dense(features, encoder, "z_mean"), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(z_log_var, dense(features, encoder, "z_log_var"), rtol=1e-4, atol=1e-5)
+    *hidden, last = [layer.name for layer in decoder.layers if layer.name.startswith("dense")]
+    features = z_mean.numpy()
+    for name in hidden:
+        features = np.tanh(dense(features, decoder, name))
+    expected = dense(features, decoder, last).reshape(X.shape)
+    np.testing.assert_allclose(decoder(z_mean), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name, units", [("mlp", [7, 5]), ("conv", [3])])
+def test_decoder_mirrors_the_hidden_layers_of_the_encoder(name, units):
+    encoder, decoder = build(name)
+    widths = [
+        layer.units if isinstance(layer, keras.layers.Dense) else layer.filters
+        for layer in (*encoder.layers, *decoder.layers)
+        if hasattr(layer, "units") or hasattr(layer, "filters")
+    ]
+    heads = [3, 3]
+    first, last = ([], [48]) if name == "mlp" else ([3 * 2 * 4], [2])
+    assert widths == [*units, *heads, *first, *units[::-1], *last]
+
+
+def test_linear_is_linear():
+    encoder, decoder = build("linear")
+    other = RNG.uniform(size=X.shape).astype("float32")
+    for network, a, b in ((encoder, X, other), (decoder, X[:, 0, :3, 0], other[:, 0, :3, 0])):
+        outputs = [np.asarray(network(x)) for x in (a, b, a + b, 0 * a)]
+        np.testing.assert_allclose(outputs[2] + outputs[3], outputs[0] + outputs[1], atol=1e-4)
+
+
+def test_linear_ignores_the_hidden_layers_of_other_networks():
+    encoder, decoder = build("linear", hidden=(9,), dense=4)
+    assert encoder.count_params() == 2 * (48 * 3 + 3)
+    assert decoder.count_params() == 3 * 48 + 48
+
+
+@every_network
+def test_decoder_outputs_are_not_squashed(name):
+    _, decoder = build(name)
+    params = np.asarray(decoder(100 * RNG.normal(size=(20, 3)).astype("float32")))
+    assert params.min() < -1 and params.max() > 2
+
+
+@every_network
+def test_shapes_names_and_several_parameters_a_channel(name):
+    encoder, decoder = build(name, params_per_channel=3)
+    assert encoder.output_names == ["z_mean", "z_log_var"] and encoder.input_shape == (None, 6, 4, 2)
+    assert decoder(encoder(X)[0]).shape == (4, 6, 4, 6)
+    encoder, _ = build(name, heads=("z",), code_activation="relu")
+    code = np.asarray(encoder(X))
+    assert code.shape == (4, 3) and code.min() == 0 and code.max() > 0
+
+
+@pytest.mark.parametrize("padding, flat", [("same", 3 * 2 * 5), ("valid", 2 * 1 * 5)])
+def test_conv_halves_the_image_with_either_padding(padding, flat):
+    encoder, _ = build("conv", hidden=(5,), padding=padding)
+    assert encoder.get_layer("z_mean").kernel.shape[0] == flat
+    encoder, _ = build("conv", hidden=(5,), padding=padding, dense=11)
+    assert encoder.get_layer("z_mean").kernel.shape[0] == 11
+
+
+@pytest.mark.parametrize("shape", [(27, 28, 1), (28, 30, 1)])
+def test_conv_refuses_a_size_that_it_cannot_produce(shape):
+    with pytest.raises(ValueError, match=f"divisible by 4.*{shape[0]}x{shape[1]}"):
+        networks.build("conv", shape, 2, hidden=(4, 4))
+
+
+def test_unknown_network_is_refused_with_the_choices():
+    with pytest.raises(ValueError, match=r"linear, mlp, conv.*'resnet-50'"):
+        networks.build("resnet-50", (8, 8, 1), 2)
