@@ -18,7 +18,8 @@ import subprocess
 import tempfile
 import time
 
-THREADS = 1
+# ruff: noqa: E402
+THREADS = 1  # read by TensorFlow when it is imported
 for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
     os.environ[variable] = str(THREADS)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -185,8 +186,8 @@ def report(preset, seconds):
         f"Python {platform.python_version()}, TensorFlow {tf.__version__}, Keras {keras.__version__}.",
         "",
         f"A large float32 matrix product runs at {rate / 1e9:.0f} GFLOP/s here. The bound is the time that the "
-        "multiplications and additions of the layers would take at that rate. Input checks are part of the signature and "
-        "of the C++ session, and absent from Keras.",
+        "multiplications and additions of the layers would take at that rate. Input checks are part of the signature "
+        "and of the C++ session, and absent from Keras.",
         "",
         "| model | way | batch | median ms | p99 ms | rows/s | share of the bound's speed |",
         "|---|---|---|---|---|---|---|",

@@ -19,7 +19,7 @@ PARAMETERS = {
     "autoencoder": (25_120, 25_872),
     "deep-autoencoder": (110_816, 784 * 128 + 784 + 128 * 64 + 128 + 64 * 32 + 64),
     "conv-autoencoder": (320 + 18_496 + 3136 * 32 + 32, 32 * 3136 + 3136 + 36_928 + 18_464 + 289),
-    "sparse-autoencoder": (25_120, 25_872),
+    "sparse-autoencoder": (784 * 128 + 128 + 128 * 32 + 32, 32 * 128 + 128 + 128 * 784 + 784),
     "denoising-autoencoder": (119_200, 159_169),
 }
 every_preset = pytest.mark.parametrize("name", PRESETS)

@@ -24,6 +24,7 @@ from keras_vae.config import InputError
 from keras_vae.models import build_model
 from keras_vae.presets import PRESETS
 from keras_vae.serving import export_saved_models, signatures, verify, verify_export, warmup
+from keras_vae.serving.faster import faster
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +192,38 @@ def test_score_is_the_elbo_with_beta_one(name, tmp_path):
     np.testing.assert_allclose(elbo, log_prob.sum(axis=(1, 2, 3)) - kl, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("filters", "kernel", "activation", "use_bias", "is_faster"),
+    [
+        (1, 3, None, True, True),
+        (3, 3, "relu", True, True),
+        (1, 5, None, False, True),
+        (2, (3, 1), "tanh", True, True),
+        (1, 1, None, True, True),
+        (1, 2, None, True, False),
+        (8, 3, None, True, False),
+    ],
+)
+def test_the_faster_form_of_a_decoder_is_the_same_function(filters, kernel, activation, use_bias, is_faster):
+    keras.utils.set_random_seed(0)
+    layers = [
+        keras.Input((3,)),
+        keras.layers.Dense(5 * 7 * 4),
+        keras.layers.Reshape((5, 7, 4)),
+        keras.layers.Conv2DTranspose(6, 3, strides=2, padding="same", activation="relu"),
+        keras.layers.Conv2DTranspose(
+            filters, kernel, padding="same", activation=activation, use_bias=use_bias, bias_initializer="random_normal"
+        ),
+    ]
+    decoder = keras.Sequential(layers)
+    z = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+    served = faster(decoder)
+    assert (served is not decoder) == is_faster
+    np.testing.assert_allclose(served(z), decoder(z), rtol=1e-5, atol=1e-5)
+    decoder.layers[-1].kernel.assign_add(keras.ops.ones_like(decoder.layers[-1].kernel))  # one set of weights
+    np.testing.assert_allclose(served(z), decoder(z), rtol=1e-5, atol=1e-5)
+
+
 # -- what is written ------------------------------------------------------------------------------------------------
 
 
@@ -248,6 +281,16 @@ def test_the_export_is_a_layer_of_another_keras_model(exported):
     image = keras.Input((8, 12, 3), name="image")
     whole = keras.Model(image, decode(encode(image)["z_mean"])["image"])
     np.testing.assert_allclose(whole.predict(pixels, verbose=0), model.reconstruct(pixels), atol=1e-5)
+
+
+def test_the_scripts_in_the_docs_run(tmp_path):
+    export_saved_models(VAE.from_preset("conv"), tmp_path / "export")
+    page = pathlib.Path(__file__).resolve().parents[1] / "docs" / "serving.md"
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 2
+    checks = ["assert image.shape == (5, 28, 28, 1)", "assert classifier(tf.zeros((2, 28, 28, 1))).shape == (2, 10)"]
+    script = "\n".join(line for pair in zip(blocks, checks, strict=True) for line in pair)
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
 
 
 def test_nothing_of_the_machine_is_in_the_graph(exported):

@@ -15,6 +15,7 @@ from keras_vae.config import InputError
 from keras_vae.layers import MAX_LOG_VAR
 from keras_vae.models import VAE, Autoencoder
 from keras_vae.serving import checks, noise
+from keras_vae.serving.faster import faster
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,10 @@ def build(model):
     # as functions of their own, so that a graph holds each network once, however many signatures use it
     pixels, code = (tf.TensorSpec((None, *shape)) for shape in (image_shape(model), (model.latent_dim,)))
     network = tf.function(lambda image: encode(model, image), input_signature=[pixels], autograph=False)
-    decode = tf.function(lambda z: model.decode(z), input_signature=[code], autograph=False)
+    decode = tf.function(decoding(model), input_signature=[code], autograph=False)
     models = {"encoder": encoder_signatures(model, network), "decoder": decoder_signatures(model, decode)}
     if isinstance(model, VAE):
-        models["vae"] = vae_signatures(model, network)
+        models["vae"] = vae_signatures(model, network, decode)
     return models
 
 
@@ -168,12 +169,12 @@ def decoder_signatures(model, decode):
     return signatures
 
 
-def vae_signatures(model, encode):
-    """Signatures that need both halves; `encode` as for `encoder_signatures`."""
+def vae_signatures(model, encode, decode):
+    """Signatures that need both halves; `encode` and `decode` as for the halves."""
     shape = image_shape(model)
 
     def reconstruct(image):
-        return {"image": model.decode(encode(checks.image(image, shape))["z_mean"])}
+        return {"image": decode(encode(checks.image(image, shape))["z_mean"])}
 
     def score(image, seed):
         image, seed = checks.same_batch(image=checks.image(image, shape), seed=checks.seeds(seed))
@@ -208,6 +209,17 @@ def encode(model, image):
     """Images float32 [b, ...] -> dict of float32 [b, d]: z_mean and z_log_var of a VAE, z of an autoencoder."""
     encoded = model.encode(image)
     return dict(zip(("z_mean", "z_log_var"), encoded, strict=True)) if isinstance(model, VAE) else {"z": encoded}
+
+
+def decoding(model):
+    """The function z [b, d] -> images that `model.decode` is, with the decoder in its faster form."""
+    decoder = faster(model.decoder)
+
+    def decode(z):
+        params = ops.cast(decoder(z, training=False), "float32")
+        return ops.clip(model.likelihood.mean(params), 0.0, 1.0)
+
+    return decode
 
 
 def draw_posterior(z_mean, z_log_var, seed):
