@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from keras_vae.config import Config, InputError, sections
+from keras_vae.config import EXPORT_FORMATS, Config, InputError, sections
 from keras_vae.presets import PRESETS, get_preset
 
 
@@ -120,17 +120,46 @@ def evaluate(run, samples, images):
 @cli.command()
 @run_argument
 @click.option("--to", type=click.Path(path_type=Path), help="Folder to export to.  [RUN/export]")
-def export(run, to):
-    """Export the model of RUN as SavedModels for TensorFlow Serving."""
+@click.option(
+    "--format",
+    type=click.Choice(EXPORT_FORMATS),
+    default=EXPORT_FORMATS[0],
+    show_default=True,
+    help="What to write: SavedModels for TensorFlow Serving, ONNX or LiteRT.",
+)
+def export(run, to, format):
+    """Export the encoder and the decoder of RUN, as a new version beside those that are there."""
     from keras_vae.runs import Run
 
     run = Run.open(run)
     _import_tensorflow()
     from keras_vae import serving
 
-    to = to or run.path / "export"
-    serving.export_saved_models(run.load_model(), to)
-    click.echo(f"Exported to {to}")
+    written = serving.export_saved_models(run.load_model(), to or run.path / "export", format)
+    for name, path in written.paths.items():
+        click.echo(f"{name}: {path}")
+
+
+@cli.command("verify-export")
+@click.argument("directory", type=click.Path(path_type=Path))
+def verify_export(directory):
+    """Check an export from the outside: structure, signatures, golden vectors, hostile inputs, warmup, size.
+
+    Exits with 0 if all is well, and with 1 after a list of what is not.
+    """
+    _import_tensorflow()
+    from rich.console import Console
+
+    from keras_vae import serving
+
+    steps = []
+    with Console().status("checking") as status:  # shown on a terminal alone
+        failures = serving.verify_export(directory, report=lambda step: steps.append(step) or status.update(step))
+    for failure in failures:
+        click.echo(f"FAILED: {failure}", err=True)
+    click.echo(f"{directory}: {len(steps)} checks, {len(failures)} failed.")
+    if failures:
+        raise click.exceptions.Exit(1)
 
 
 @cli.command()
@@ -212,8 +241,7 @@ def presets():
 def main(arguments=None):
     """Runs the command line and returns its exit code: 0, 2 for bad input, 1 for a run that failed."""
     try:
-        cli.main(arguments, prog_name="keras-vae", standalone_mode=False)
-        return 0
+        return cli.main(arguments, prog_name="keras-vae", standalone_mode=False) or 0
     except click.ClickException as error:
         return _fail(error.format_message(), code=2)
     except InputError as error:

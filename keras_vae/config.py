@@ -34,6 +34,7 @@ CORRUPTIONS = ("none", "gaussian", "masking")
 BINARIZATIONS = ("none", "threshold", "dynamic", "fixed")
 OUTPUT_BIASES = ("zeros", "data_mean")
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
+EXPORT_FORMATS = ("saved_model", "onnx", "litert")
 SCHEDULES = ("constant", "cosine")
 
 

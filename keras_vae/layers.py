@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_vae import priors
 
-# Beyond this a log-variance is bounded, so that exp(z_log_var) and its gradient stay finite in float32.
+# Above this a log-variance is bounded, so that exp(z_log_var) and its gradient stay finite in float32.
 MAX_LOG_VAR = 20.0
 
 
@@ -70,7 +70,7 @@ class Sampling(RandomLayer):
     def call(self, inputs):
         z_mean, z_log_var = inputs
         # bounded in the value alone: the gradient of an extreme log-variance still points the way back
-        bounded = ops.clip(z_log_var, -MAX_LOG_VAR, MAX_LOG_VAR)
+        bounded = ops.minimum(z_log_var, MAX_LOG_VAR)
         z_log_var = z_log_var + ops.stop_gradient(bounded - z_log_var)
         eps = tf.random.stateless_normal(tf.shape(z_mean), seed=self.next_seed(), dtype=self.compute_dtype)
         z = z_mean + ops.exp(0.5 * z_log_var) * eps

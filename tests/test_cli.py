@@ -171,7 +171,9 @@ def test_a_wrong_target_is_refused_before_work(run, tmp_path, capsys):
 
 def test_generate_repeats_itself_for_a_seed_and_not_for_another(run, tmp_path, capsys):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        assert keras_vae(capsys, "generate", run, "--count", 5, "--seed", seed, "--to", tmp_path / f"{name}.npy")[0] == 0
+        assert (
+            keras_vae(capsys, "generate", run, "--count", 5, "--seed", seed, "--to", tmp_path / f"{name}.npy")[0] == 0
+        )
     a, b, c = (np.load(tmp_path / f"{name}.npy") for name in "abc")
     assert a.shape == (5, 28, 28, 1) and a.dtype == np.float32 and 0 <= a.min() and a.max() <= 1
     np.testing.assert_array_equal(a, b)

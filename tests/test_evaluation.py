@@ -98,7 +98,9 @@ def test_another_image_or_shape_has_another_hash():
     images = np.arange(24, dtype="float32").reshape(2, 3, 4)
     other = images.copy()
     other[0, 0, 0] += 1
-    hashes = {evaluation.pixel_hash(array) for array in (images, other, images.reshape(3, 2, 4), images.astype("int32"))}
+    hashes = {
+        evaluation.pixel_hash(array) for array in (images, other, images.reshape(3, 2, 4), images.astype("int32"))
+    }
     assert len(hashes) == 4
     assert evaluation.pixel_hash(images) == evaluation.pixel_hash(images.copy())
     assert hashes.isdisjoint({hashlib.sha256(images).hexdigest()[:16]})  # the shape is part of it

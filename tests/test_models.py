@@ -813,3 +813,26 @@ def test_the_same_seed_trains_the_same_model():
         results.append([weight.numpy() for weight in model.trainable_weights])
     same_weights(results[0], results[1])
     assert any(np.any(a != b) for a, b in zip(results[0], results[2], strict=True))
+
+
+def test_beta_beside_an_objective_is_refused_rather_than_ignored():
+    from keras_vae.objectives import ELBO
+
+    encoder, decoder = build(CASES[1]).encoder, build(CASES[1]).decoder
+    with pytest.raises(InputError, match="beta"):
+        VAE(encoder, decoder, objective=ELBO(), beta=4.0)
+
+
+def test_bad_validation_images_are_refused_before_training_starts():
+    case = CASES[1]
+    vae = build(case)
+    vae.compile("sgd")
+    with pytest.raises(InputError, match=r"\[0, 1\]"):
+        vae.fit(images(case), validation_data=(images(case) * 255,), verbose=0)
+    assert int(vae.step) == 0
+
+
+def test_generate_of_a_model_that_is_not_built_says_what_to_do():
+    lazy = VAE(keras.Sequential([keras.layers.Flatten()]), keras.Sequential([keras.layers.Dense(4)]))
+    with pytest.raises(InputError, match="not built"):
+        lazy.generate(1)

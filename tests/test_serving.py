@@ -362,8 +362,8 @@ def test_litert_equals_keras(name, tmp_path):
 def test_a_package_that_is_missing_is_named_with_its_command(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     with pytest.raises(InputError, match="pip install tf2onnx onnxruntime"):
-        export_saved_models(build(CASES[0]), tmp_path, format="onnx")
-    assert [entry.name for entry in tmp_path.iterdir()] == [".lock"]
+        export_saved_models(build(CASES[0]), tmp_path / "new", format="onnx")
+    assert not (tmp_path / "new").exists()
 
 
 def test_unknown_format_is_refused(tmp_path):
@@ -392,9 +392,16 @@ def test_another_model_is_refused(tmp_path):
 def test_a_model_whose_weights_are_nan_is_not_exported(tmp_path):
     model = build(CASES[0])
     model.decoder.set_weights([weight * np.nan for weight in model.decoder.get_weights()])
-    with pytest.raises(InputError, match="failed its checks"):
-        export_saved_models(model, tmp_path)
-    assert not (tmp_path / "decoder").exists()
+    with pytest.raises(InputError, match="NaN or infinite"):
+        export_saved_models(model, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_export_that_fails_its_checks_does_not_appear(tmp_path, monkeypatch):
+    monkeypatch.setattr(verify, "TOLERANCE", -1.0)
+    with pytest.raises(InputError, match=r"failed its checks, and nothing was written: .* \(and \d+ more\)"):
+        export_saved_models(build(CASES[0]), tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == [".lock"]
 
 
 def test_a_disk_that_is_full_leaves_one_line_and_no_version(tmp_path):

@@ -34,7 +34,14 @@ def test_a_run_directory_is_complete(run):
         "training_curves", "reconstructions", "samples", "latent_space", "manifold", "interpolations", "traversals",
         "kl_per_dimension",
     }  # fmt: skip
-    for name in ("config.json", "model.keras", "history.csv", "evaluation.json", "export/encoder/1", "export/decoder/1"):
+    for name in (
+        "config.json",
+        "model.keras",
+        "history.csv",
+        "evaluation.json",
+        "export/encoder/1",
+        "export/decoder/1",
+    ):
         assert (run.path / name).exists(), name
     assert len(list((run.path / "samples").glob("*.png"))) == 2
     assert not [path.name for path in run.path.iterdir() if path.name.startswith(".")]

@@ -179,6 +179,8 @@ class LatentModel(keras.Model):
             NonFiniteLossError: if the loss or a gradient becomes NaN or infinite; the weights stay those before.
         """
         self._check_images(x)
+        validation = kwargs.get("validation_data")
+        self._check_images(validation[0] if isinstance(validation, (tuple, list)) else validation)
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # a dataset shuffles itself, and Keras warns that it will not
         y = _labels(x, y, kwargs)

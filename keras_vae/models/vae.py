@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_vae import objectives
+from keras_vae.config import InputError
 from keras_vae.layers import Sampling
 from keras_vae.models.base import LatentModel
 
@@ -21,7 +22,7 @@ class VAE(LatentModel):
         likelihood: Name of a likelihood or a likelihood layer: p(x|z).
         prior: Name of a prior or a prior layer: p(z).
         objective: Name of an objective, or an objective.
-        beta: Weight of the KL term, for an objective given by name.
+        beta: Weight of the KL term, for an objective given by name alone.
         seed: Int seed of the noise, or None for a random one.
 
     Example:
@@ -61,6 +62,10 @@ class VAE(LatentModel):
         **kwargs,
     ):
         super().__init__(encoder, decoder, likelihood, **kwargs)
+        if not isinstance(objective, str) and beta != 1.0:
+            raise InputError(
+                f"Argument `beta` goes with an objective given by name. Received: beta={beta}, objective={objective}"
+            )
         self.objective = objectives.get(objective, beta=beta) if isinstance(objective, str) else objective
         self.sampling = Sampling(prior, seed=seed, name="sampling")
         if getattr(encoder, "input_shape", None):  # a network of layers without shapes is built at first use
@@ -74,6 +79,8 @@ class VAE(LatentModel):
     @property
     def latent_dim(self):
         """Number of latent dimensions."""
+        if not self.built:
+            raise InputError("The model is not built, and its networks do not say their shapes: call it on images first.")
         return self.prior.latent_dim
 
     def build(self, input_shape):
@@ -110,6 +117,7 @@ class VAE(LatentModel):
         Returns:
             Float32 [n, ...], pixels in [0, 1]: means of p(x|z), z ~ p(z).
         """
+        self.latent_dim  # noqa: B018  raises where the model is not built
         return self.decode(self.prior.sample(num_images, seed=seed))
 
     def get_config(self):

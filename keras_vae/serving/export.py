@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from keras_vae.config import EXPORT_FORMATS as FORMATS
 from keras_vae.config import InputError
 from keras_vae.serving import contract, formats, publish, signatures, verify, warmup
 
-FORMATS = ("saved_model", *formats.FORMATS)
 KERAS_TOLERANCE = 1e-5  # of `serve` against the Keras model, relative for values above 1
 
 
@@ -60,7 +60,11 @@ def export_saved_models(model, directory, format="saved_model"):
     """
     if format not in FORMATS:
         raise InputError(f"Unknown export format {format!r}. Expected one of: {', '.join(FORMATS)}.")
+    if format in formats.FORMATS:
+        formats.check_packages(format)
     served = signatures.build(model)
+    if not all(np.all(np.isfinite(weight)) for weight in model.get_weights()):
+        raise InputError("The model has weights that are NaN or infinite: there is nothing to serve. Train it again.")
     directory = os.path.abspath(os.fspath(directory))
     try:
         with publish.locked(directory):
@@ -139,7 +143,8 @@ def _write_saved_models(model, served, staging, version):
     ]
     failures += _differences_from_keras(model, staging)
     if failures:
-        raise InputError(f"The export failed its checks, and nothing was written: {'; '.join(failures)}")
+        more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+        raise InputError(f"The export failed its checks, and nothing was written: {failures[0]}{more}")
     return list(served)
 
 

@@ -15,19 +15,24 @@ ONNX_OPSET = 18
 TOLERANCE = 1e-4  # relative for values above 1
 
 
+def check_packages(format):
+    """Raises InputError, with the command that helps, if a package that a format needs is not installed."""
+    packages = FORMATS[format][0]
+    missing = [package for module, package in packages.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        command = f"pip install {' '.join(packages.values())}"
+        raise InputError(f"Format {format} needs {' and '.join(missing)}. Install with: {command}")
+
+
 def write(format, model, folder):
     """Writes `encoder.<suffix>` and `decoder.<suffix>` into `folder`, with the inputs and outputs of signature `serve`.
 
     There are no input checks in these files: they are for programs that run the model in their own process.
 
     Raises:
-        InputError: if a package is missing, or if a file does not give what Keras gives.
+        InputError: if a file does not give what Keras gives.
     """
-    packages, suffix, convert, load = FORMATS[format]
-    missing = [package for module, package in packages.items() if importlib.util.find_spec(module) is None]
-    if missing:
-        command = f"pip install {' '.join(packages.values())}"
-        raise InputError(f"Format {format} needs {' and '.join(missing)}. Install with: {command}")
+    _, suffix, convert, load = FORMATS[format]
     fields = signatures.build(model)
     for name, function in {"encoder": lambda image: signatures.encode(model, image), "decoder": model.decode}.items():
         signature = fields[name]["serve"]

@@ -3,8 +3,8 @@
 A server merges requests into batches and loads a model anew at every restart, so neither a generator with a state nor
 noise that is drawn for a batch as a whole will do. Here element (row, i) is a hash of (seed[row], stream, i). The
 hash is the output function of SplitMix64, a bijection of 64 bits, applied once to make a key of the seed and once to
-the key plus i odd steps: all in vectorised integer operations, about ten times faster than a loop over rows with
-TensorFlow's own stateless generators.
+the key plus i odd steps: all in vectorised integer operations. At 256 rows that is eight times faster than
+`tf.map_fn` over TensorFlow's own stateless generators, and as fast at one row.
 
 Reference:
     Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators, 2014, section 4, with the constants of
