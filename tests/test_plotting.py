@@ -2,6 +2,7 @@
 
 import doctest
 import io
+import itertools
 import os
 import subprocess
 import sys
@@ -263,7 +264,7 @@ def test_labels_of_narrow_columns_do_not_touch():
     rendered(figure)
     boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
     assert len(boxes) > 5
-    assert all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:]))
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (32, 32, 3), (7, 13, 3), (200, 90, 1)])

@@ -80,7 +80,9 @@ class VAE(LatentModel):
     def latent_dim(self):
         """Number of latent dimensions."""
         if not self.built:
-            raise InputError("The model is not built, and its networks do not say their shapes: call it on images first.")
+            raise InputError(
+                "The model is not built, and its networks do not say their shapes: call it on images first."
+            )
         return self.prior.latent_dim
 
     def build(self, input_shape):
