@@ -82,7 +82,7 @@ def train(config, run_dir=None, console=None):
     evaluate(run, model, images, console)
     draw(run, model, images)
     console.print(f"Figures: {run.path / 'figures'}")
-    serving.export_saved_models(model, run.path / "export")
+    serving.export_saved_models(model, run.path / "export", binarization=config.data.binarization)
     console.print(f"SavedModels of the encoder and the decoder: {run.path / 'export'}")
     _warn_of_fallback(console, images)
     console.print(f"Done in {duration(time.monotonic() - started)}. Run directory: {run.path}")
