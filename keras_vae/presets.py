@@ -36,7 +36,6 @@ PRESETS = {
             "test loss at most 107",
             hidden=(128,),
             latent_dim=100,
-            output_bias="data_mean",
             batch_size=64,
             epochs=30,
             sample_every=1000,
