@@ -75,6 +75,7 @@ PRESETS = {
             "test ELBO at least -156",
             **_CONV,
             padding="valid",
+            initializer="glorot_uniform",
             decoder_channels=32,
             latent_dim=2,
             binarization="threshold",
