@@ -137,8 +137,8 @@ def table(runs):
         "",
         "Written by `python benchmarks/presets.py`. Each row is one run of `keras-vae train PRESET --dataset mnist`:",
         "trained on the 60,000 training images, scored on the 10,000 test images. Losses are nats per image, MSE per",
-        "pixel. The minutes are those of the whole command: training, evaluation, figures and export; the machine was not",
-        "always free for it.",
+        "pixel. The minutes are those of the whole command: training, evaluation, figures and export; the machine was",
+        "not always free for it.",
         "",
         f"{datetime.date.today()}, {platform.machine()}, {len(os.sched_getaffinity(0))} cores, "
         f"Python {platform.python_version()}, tensorflow {version('tensorflow')}, keras {version('keras')}, seed "
