@@ -75,8 +75,8 @@ def checks(results, pca_mse):
     def denoising():
         own = results["denoising-autoencoder"]
         ratio = own["corrupted_mse"] / own["restored_mse"]
-        text = f"MSE of noisy images {own['corrupted_mse']:.4f}, denoised {own['restored_mse']:.4f}: 1/{ratio:.1f}"
-        return text, ratio > 3
+        text = f"MSE of noisy images {own['corrupted_mse']:.4f}, denoised {own['restored_mse']:.4f}"
+        return f"{text}: {ratio:.1f} times less", ratio > 3
 
     return {
         "mlp": lambda: loss("mlp", 104.7),

@@ -42,7 +42,7 @@ PRESETS = {
         ),
         _preset(
             "gaussian",
-            "Doersch's tutorial: p(x|z) = N(f(z), 1)",
+            "Doersch's tutorial: pixels are N(f(z), 1)",
             "MSE per pixel well under 0.0674",
             likelihood="gaussian",
         ),
