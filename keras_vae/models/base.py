@@ -6,12 +6,12 @@ import tensorflow as tf
 from keras import ops
 
 from keras_vae import likelihoods
-from keras_vae.config import InputError
+from keras_vae.config import InputError, RunStopped
 
 NON_FINITE = "keras_vae: a loss or a gradient is not finite"
 
 
-class NonFiniteLossError(RuntimeError):
+class NonFiniteLossError(RunStopped):
     """Training met a loss or a gradient that is NaN or infinite. The weights are those before that step."""
 
 
