@@ -2,8 +2,8 @@
 
     python benchmarks/chaos.py [--kills 12] [--case NAME ...] [--seed 0]
 
-For each case: one run alone, then the same run with that many SIGKILLs, each at a random moment of what is left to do
-and followed by the same command. Weights, optimizer slots, history, evaluation and the pictures drawn on the way must be
+For each case: one run alone, then the same run with that many SIGKILLs, each at a random moment
+and followed by the same command. Weights, optimizer slots, history, evaluation and pictures must be
 the same. Writes benchmarks/chaos.md. About ten seconds for each kill.
 """
 

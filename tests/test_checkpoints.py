@@ -265,6 +265,6 @@ def test_callbacks_and_history_remember_across_a_stop(stop_at, tmp_path):
     expected = train_with_callbacks(tmp_path / "alone", 6)
     assert expected[0][1] == 3  # it stopped early, in the fourth epoch
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         assert train_with_callbacks(tmp_path / "cut", 6, stop_at) is None
         assert train_with_callbacks(tmp_path / "cut", 6) == expected
