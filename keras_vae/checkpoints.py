@@ -12,6 +12,7 @@ import io
 import json
 import time
 import warnings
+import weakref
 from pathlib import Path
 
 import keras
@@ -122,8 +123,9 @@ def state_of(model):
     if strategy.num_replicas_in_sync == 1:
         rows = [keras.ops.convert_to_numpy(variable)[None] for variable in metrics]
     else:
-        local = tf.function(lambda: strategy.run(lambda: [tf.expand_dims(v.value, 0) for v in metrics]))
-        rows = [strategy.gather(row, axis=0).numpy() for row in local()]
+        if model not in _PER_REPLICA:
+            _PER_REPLICA[model] = _per_replica_function(strategy, metrics)
+        rows = [strategy.experimental_local_results(row)[0].numpy() for row in _PER_REPLICA[model]()]
     return arrays | {f"metric-{number}": row for number, row in enumerate(rows)}
 
 
@@ -158,6 +160,21 @@ def set_metrics(model, arrays):
             variable.assign(tf.gather(tf.constant(row, variable.dtype), replica))
 
     strategy.run(assign)
+
+
+_PER_REPLICA = weakref.WeakKeyDictionary()  # model -> its function, which is traced once
+
+
+def _per_replica_function(strategy, metrics):
+    """The value of each metric variable on each replica: [replicas, ...], the same in every process."""
+
+    def rows():
+        context = tf.distribute.get_replica_context()
+        mine = tf.one_hot(context.replica_id_in_sync_group, context.num_replicas_in_sync)
+        placed = [tf.tensordot(tf.cast(mine, variable.dtype), variable.value, axes=0) for variable in metrics]
+        return [context.all_reduce(tf.distribute.ReduceOp.SUM, row) for row in placed]  # x + 0 is exact
+
+    return tf.function(lambda: strategy.run(rows))
 
 
 def _variables(model):
