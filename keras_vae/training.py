@@ -17,7 +17,7 @@ from rich.table import Table
 from keras_vae import checkpoints, data, distribution, evaluation, serving
 from keras_vae.callbacks import ImageGrids, ProgressReport, duration
 from keras_vae.checkpoints import Checkpoint, InterruptedRun
-from keras_vae.config import InputError, field_owners, sections
+from keras_vae.config import InputError, RunStopped, field_owners, sections
 from keras_vae.figures import draw_figures
 from keras_vae.models import NonFiniteLossError, build_model
 from keras_vae.runs import Run, check_new, default_path, is_unfinished, open_data, write_json
@@ -169,6 +169,13 @@ class _Job:
                 if self.chief:
                     save_model(self.model, run)
                 raise NonFiniteLossError(f"{error} They are in {run.path / 'model.keras'}.") from None
+            except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+                if not distribution.is_multiworker(self.strategy):
+                    raise
+                raise RunStopped(
+                    f"Another worker is gone ({error.message.splitlines()[0][:200]}). Start all workers again: they "
+                    "continue from the last checkpoint."
+                ) from None
             finally:
                 progress.stop()
 

@@ -50,6 +50,11 @@ def refuse_under_strategy(strategy, optimizer, metrics=()):
         return
     scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     inner = optimizer.inner_optimizer if scaled else optimizer
+    if inner.gradient_accumulation_steps:
+        raise ValueError(
+            "gradient_accumulation_steps does not work under a strategy of several replicas: Keras cannot add up "
+            "gradients there. Use a larger batch, or one replica."
+        )
     made = [
         variable
         for metric in keras.tree.flatten(metrics)
@@ -60,11 +65,6 @@ def refuse_under_strategy(strategy, optimizer, metrics=()):
         raise ValueError(
             "The optimizer or a metric was made outside of the strategy under which the model was built. Make it "
             "inside the scope of the same strategy, or give compile its name."
-        )
-    if inner.gradient_accumulation_steps:
-        raise ValueError(
-            "gradient_accumulation_steps does not work under a strategy of several replicas: Keras cannot add up "
-            "gradients there. Use a larger batch, or one replica."
         )
     if scaled and any((inner.clipnorm, inner.global_clipnorm, inner.clipvalue)):
         raise ValueError(
