@@ -169,12 +169,11 @@ class _Job:
                 if self.chief:
                     save_model(self.model, run)
                 raise NonFiniteLossError(f"{error} They are in {run.path / 'model.keras'}.") from None
-            except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+            except (tf.errors.UnavailableError, tf.errors.AbortedError):
                 if not distribution.is_multiworker(self.strategy):
                     raise
                 raise RunStopped(
-                    f"Another worker is gone ({error.message.splitlines()[0][:200]}). Start all workers again: they "
-                    "continue from the last checkpoint."
+                    "Another worker is gone. Start all workers again: they continue from the last checkpoint."
                 ) from None
             finally:
                 progress.stop()
