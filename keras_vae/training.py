@@ -101,7 +101,10 @@ class _Job:
 
     def _compiled(self):
         model = _build(self.config, self.images)
-        model.compile(optimizer=_optimizer(self.config.training, self.steps))
+        optimizer = _optimizer(self.config.training, self.steps)
+        if self.config.training.mixed_precision == "float16":  # as Keras would, but for the float32 form of it too
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        model.compile(optimizer=optimizer)
         model.optimizer.build(model.trainable_variables)
         return model
 
@@ -185,7 +188,8 @@ class _Job:
     def _finish(self):
         """What follows on the training, by one process on one device: it can be done again from the last checkpoint."""
         run, model, console = self.run, self.model, self.console
-        if self.strategy.num_replicas_in_sync > 1:
+        if self.strategy.num_replicas_in_sync > 1 or self.config.training.mixed_precision != "none":
+            keras.config.set_dtype_policy("float32")  # the weights are, and so is all that is measured and served
             model = self._compiled()
             checkpoints.set_state(model, checkpoints.load_newest(run.checkpoints)[1])
         save_model(model, run)
