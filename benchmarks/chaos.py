@@ -131,12 +131,17 @@ def differences(case, kills, folder, chance, arguments=ARGUMENTS, report=lambda 
     while met < kills:
         began = time.monotonic()
         processes = start(case, killed, arguments)
-        # early enough that the run is not over before its last kill
-        time.sleep(chance.uniform(0.3, 1.0) * seconds if met else 0.5 * seconds)
+        if met and chance.random() < 0.25:  # while it starts
+            time.sleep(chance.uniform(0, 0.3) * seconds)
+        else:  # soon after it has saved again, so that the run is not over before its last kill
+            seen = saved_steps(killed)
+            while saved_steps(killed) == seen and any(process.poll() is None for process in processes):
+                time.sleep(0.005)
+            time.sleep(chance.uniform(0, 0.3) * seconds / kills)
         if all(process.poll() is not None for process in processes):
             break  # finished before it could be killed
         met += kill_one(processes, chance)
-        saved = sorted(path.name for path in (killed / "checkpoints").glob("step-*"))
+        saved = saved_steps(killed)
         training += bool(saved)
         report(f"{case}: kill {met} after {time.monotonic() - began:.1f} s, {saved[-1:] or 'nothing saved'}")
     if not (killed / "checkpoints").is_dir() and (killed / "config.json").is_file():
@@ -147,6 +152,11 @@ def differences(case, kills, folder, chance, arguments=ARGUMENTS, report=lambda 
         raise RuntimeError(f"{case}: the continued run ended with {codes}:\n" + logs(killed))
     left, right = bits(alone), bits(killed)
     return sorted(name for name in left.keys() | right.keys() if left.get(name) != right.get(name)), met, training
+
+
+def saved_steps(run_dir):
+    """Names of the checkpoints that are there, the newest last."""
+    return sorted(path.name for path in (run_dir / "checkpoints").glob("step-*"))
 
 
 def logs(run_dir):
