@@ -23,19 +23,21 @@ class ProgressReport(keras.callbacks.Callback):
         self.console = console or Console(highlight=False, soft_wrap=True)
 
     def on_train_begin(self, logs=None):
-        columns = ("epoch {task.fields[epoch]}/{task.fields[epochs]}", "{task.fields[rate]:>8,.0f} images/s")
-        bar = (
+        self.progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:3.0f} %"),
             TimeRemainingColumn(),
             TextColumn("left"),
-        )
-        self.progress = Progress(
-            TextColumn(columns[0]), *bar, TextColumn(columns[1]), console=self.console, transient=True,
+            TextColumn("{task.fields[rate]:>8,.0f} images/s"),
+            console=self.console,
+            transient=True,
             disable=not self.console.is_terminal,
-        )  # fmt: skip
-        self.epochs, self.steps = self.params["epochs"], self.params["steps"]
-        self.task = self.progress.add_task("", total=self.epochs * self.steps, epoch=1, epochs=self.epochs, rate=0)
+        )
+        self.epochs = self.params["epochs"]
+        self.steps = self.params["steps"] or 0  # unknown in the first epoch of some data sets
+        total = self.epochs * self.steps or None
+        self.task = self.progress.add_task("", total=total, epoch=1, epochs=self.epochs, rate=0)
         self.progress.start()
         self.started = time.monotonic()
 
@@ -45,9 +47,10 @@ class ProgressReport(keras.callbacks.Callback):
         self.progress.update(self.task, epoch=epoch + 1, completed=epoch * self.steps)
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.console.is_terminal:
+        self.trained = time.monotonic()  # what comes after the last batch is validation
+        if self.console.is_terminal and self.steps:
             done = (batch + 1) / self.steps
-            rate = done * self.images_per_epoch / (time.monotonic() - self.epoch_started)
+            rate = done * self.images_per_epoch / (self.trained - self.epoch_started)
             self.progress.update(self.task, advance=1, rate=rate)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -61,7 +64,7 @@ class ProgressReport(keras.callbacks.Callback):
                 if prefix + name in logs
             )
             parts.append(f"{split} {losses}" if losses else "")
-        parts.append(f"{self.images_per_epoch / (now - self.epoch_started):,.0f} images/s")
+        parts.append(f"{self.images_per_epoch / (self.trained - self.epoch_started):,.0f} images/s")
         parts.append(f"{duration(left)} left" if left else "")
         self.console.print("  ".join(part for part in parts if part))
 

@@ -144,7 +144,8 @@ def export(run, to, format):
     _import_tensorflow()
     from keras_vae import serving
 
-    written = serving.export_saved_models(run.load_model(), to or run.path / "export", format)
+    to = to or run.path / "export"
+    written = serving.export_saved_models(run.load_model(), to, format, run.config.data.binarization)
     for name, path in written.paths.items():
         click.echo(f"{name}: {path}")
 

@@ -43,6 +43,7 @@ OBJECTIVES = ("elbo",)
 ACTIVATIONS = ("relu", "tanh", "elu", "gelu", "silu", "softplus", "sigmoid", "linear")
 CORRUPTIONS = ("none", "gaussian", "masking")
 BINARIZATIONS = ("none", "threshold", "dynamic", "fixed")
+INITIALIZERS = ("fan_in_uniform", "glorot_uniform")
 OUTPUT_BIASES = ("zeros", "data_mean")
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 EXPORT_FORMATS = ("saved_model", "onnx", "litert")
@@ -65,6 +66,11 @@ class ModelConfig:
     decoder_channels: int = option(64, "conv: channels of the decoder's first feature map.", minimum=1)
     padding: str = option("same", "conv: padding of the encoder's convolutions.", choices=("same", "valid"))
     latent_dim: int = option(20, "Number of latent dimensions.", minimum=1)
+    initializer: str = option(
+        "fan_in_uniform",
+        "Weights of dense layers at the start: uniform within 1/sqrt(inputs), or Keras's default.",
+        choices=INITIALIZERS,
+    )
     output_bias: str = option(
         "zeros", "Where the decoder starts: at zeros, or at the mean training image.", choices=OUTPUT_BIASES
     )

@@ -198,7 +198,7 @@ class _Job:
         draw(run, model, self.images)
         console.print(f"Figures: {run.path / 'figures'}")
         shutil.rmtree(run.path / "export", ignore_errors=True)  # of an attempt that was cut off
-        serving.export_saved_models(model, run.path / "export")
+        serving.export_saved_models(model, run.path / "export", binarization=self.config.data.binarization)
         console.print(f"SavedModels of the encoder and the decoder: {run.path / 'export'}")
 
 

@@ -103,3 +103,20 @@ def test_conv_refuses_a_size_that_it_cannot_produce(shape):
 def test_unknown_network_is_refused_with_the_choices():
     with pytest.raises(ValueError, match=r"linear, mlp, conv.*'resnet-50'"):
         networks.build("resnet-50", (8, 8, 1), 2)
+
+
+@pytest.mark.parametrize("initializer", ["fan_in_uniform", "glorot_uniform"])
+def test_weights_follow_the_global_seed_and_differ_between_layers(initializer):
+    def kernels(seed):
+        keras.utils.set_random_seed(seed)
+        encoder, _ = networks.build("mlp", (4, 4, 1), 16, hidden=(16, 16), initializer=initializer)
+        return [np.asarray(weight) for weight in encoder.weights if weight.name == "kernel"]
+
+    first, again, other = kernels(1), kernels(1), kernels(2)
+    assert len(first) == 4  # all of 16 x 16
+    for index, kernel in enumerate(first):
+        np.testing.assert_array_equal(kernel, again[index])
+        assert not np.allclose(kernel, other[index])
+        assert all(not np.allclose(kernel, later) for later in first[index + 1 :])
+    limit = {"fan_in_uniform": 1 / 4, "glorot_uniform": np.sqrt(6 / 32)}[initializer]
+    assert 0.9 * limit < max(np.abs(kernel).max() for kernel in first) <= limit

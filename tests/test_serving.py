@@ -477,3 +477,14 @@ def test_a_failing_verification_has_an_exit_code_and_a_list(tmp_path):
     assert run.returncode == 1
     (failure,) = json.loads(run.stdout.splitlines()[-1])["failures"]
     assert "this is no export" in failure
+
+
+def test_a_model_of_thresholded_images_is_served_thresholded_images(tmp_path):
+    model = build(CASES[1])
+    export = export_saved_models(model, tmp_path, binarization="threshold")
+    pixels = batch(shape=(8, 8, 1))
+    served = call({"encoder": tf.saved_model.load(export.paths["encoder"])}, "encoder", "encode_uint8", image=pixels)
+    z_mean, _ = model.encode((pixels > 127).astype("float32"))
+    np.testing.assert_allclose(served["z_mean"], z_mean, atol=1e-5)
+    grey, _ = model.encode((pixels / 255).astype("float32"))
+    assert np.abs(grey - z_mean).max() > 1e-3

@@ -39,6 +39,7 @@ def build_model(config, image_shape, seed=None):
         dense=config.dense,
         decoder_channels=config.decoder_channels,
         padding=config.padding,
+        initializer=config.initializer,
         heads=("z_mean", "z_log_var") if is_vae else ("z",),
         code_activation="linear" if is_vae else config.code_activation,
         params_per_channel=likelihood.params_per_channel,

@@ -26,7 +26,7 @@ class Export:
     paths: dict[str, str]
 
 
-def export_saved_models(model, directory, format="saved_model"):
+def export_saved_models(model, directory, format="saved_model", binarization="none"):
     """Writes a new version of everything that is served for a model, or nothing.
 
     `DIR/encoder/<version>`, `DIR/decoder/<version>` and, for a VAE, `DIR/vae/<version>` are SavedModels for TensorFlow
@@ -38,6 +38,7 @@ def export_saved_models(model, directory, format="saved_model"):
         model: A built `VAE` or `Autoencoder`.
         directory: Folder of all versions; made if need be.
         format: "saved_model", "onnx" or "litert".
+        binarization: How the training images were binarised; "threshold" is repeated for 8-bit images and files.
 
     Returns:
         An `Export`.
@@ -62,7 +63,7 @@ def export_saved_models(model, directory, format="saved_model"):
         raise InputError(f"Unknown export format {format!r}. Expected one of: {', '.join(FORMATS)}.")
     if format in formats.FORMATS:
         formats.check_packages(format)
-    served = signatures.build(model)
+    served = signatures.build(model, binarization)
     if not all(np.all(np.isfinite(weight)) for weight in model.get_weights()):
         raise InputError("The model has weights that are NaN or infinite: there is nothing to serve. Train it again.")
     directory = os.path.abspath(os.fspath(directory))

@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_vae import priors
 from keras_vae.config import InputError
+from keras_vae.data import binarize
 from keras_vae.layers import MAX_LOG_VAR
 from keras_vae.models import VAE, Autoencoder
 from keras_vae.serving import checks, noise
@@ -56,11 +57,13 @@ PRIOR_ROWS = {
 }
 
 
-def build(model):
+def build(model, binarization="none"):
     """The signatures of all models that are served for `model`.
 
     Args:
         model: A built `VAE` or `Autoencoder`.
+        binarization: How the model's training images were binarised. "threshold" is repeated for 8-bit images and
+            files; of the random ones the mean, the grey image, is what is encoded.
 
     Returns:
         Dict: name of the served model -> {name of the signature -> `Signature`}.
@@ -81,7 +84,7 @@ def build(model):
     pixels, code = (tf.TensorSpec((None, *shape)) for shape in (image_shape(model), (model.latent_dim,)))
     network = tf.function(lambda image: encode(model, image), input_signature=[pixels], autograph=False)
     decode = tf.function(decoding(model), input_signature=[code], autograph=False)
-    models = {"encoder": encoder_signatures(model, network), "decoder": decoder_signatures(model, decode)}
+    models = {"encoder": encoder_signatures(model, network, binarization), "decoder": decoder_signatures(model, decode)}
     if isinstance(model, VAE):
         models["vae"] = vae_signatures(model, network, decode)
     return models
@@ -92,18 +95,24 @@ def image_shape(model):
     return tuple(model.encoder.input_shape[1:])
 
 
-def encoder_signatures(model, encode):
+def encoder_signatures(model, encode, binarization):
     """Signatures of the encoder; `encode` is the function of that name below, of the image alone."""
     shape = image_shape(model)
+
+    threshold = binarization == "threshold"
+    as_trained = " Pixels above one half become 1 and the others 0, as in training." if threshold else ""
+
+    def prepare(image):
+        return binarize(to_unit_range(image), "threshold" if threshold else "none")
 
     def serve(image):
         return encode(checks.image(image, shape))
 
     def encode_uint8(image):
-        return encode(to_unit_range(checks.batch("image", image, shape)))
+        return encode(prepare(checks.batch("image", image, shape)))
 
     def encode_png(image_bytes):
-        return encode(to_unit_range(checks.image_files(image_bytes, shape)))
+        return encode(prepare(checks.image_files(image_bytes, shape)))
 
     def sample(image, seed):
         image, seed = checks.same_batch(image=checks.image(image, shape), seed=checks.seeds(seed))
@@ -121,11 +130,11 @@ def encoder_signatures(model, encode):
     pixels, pixels_uint8 = image_fields(shape)
     signatures = {
         "serve": Signature(serve, "Encodes images, without noise.", {"image": pixels}, codes),
-        "encode_uint8": Signature(encode_uint8, "Encodes 8-bit images.", {"image": pixels_uint8}, codes),
+        "encode_uint8": Signature(encode_uint8, "Encodes 8-bit images." + as_trained, {"image": pixels_uint8}, codes),
     }
     if has_file_format(shape):
         signatures["encode_png"] = Signature(
-            encode_png, "Encodes PNG or JPEG files.", {"image_bytes": input_file_field(shape)}, codes
+            encode_png, "Encodes PNG or JPEG files." + as_trained, {"image_bytes": input_file_field(shape)}, codes
         )
     if isinstance(model, VAE):
         outputs = {**codes, "z": Field(**{**z, "description": "A draw from q(z|x), made of the row's seed alone."})}
@@ -237,12 +246,12 @@ def draw_prior(prior, seed):
 
 
 def bounded(z_log_var):
-    return tf.clip_by_value(z_log_var, -MAX_LOG_VAR, MAX_LOG_VAR)
+    return tf.minimum(z_log_var, MAX_LOG_VAR)
 
 
 def to_unit_range(image):
-    """Uint8 -> float32 in [0, 1]."""
-    return tf.cast(image, tf.float32) / 255.0
+    """Uint8 -> float32 in [0, 1], with the arithmetic of `keras_vae.data`."""
+    return tf.cast(image, tf.float32) * (1 / 255)
 
 
 def to_uint8(image):
