@@ -95,7 +95,7 @@ given = np.load(f"{work}/in.npz")
 codes = encoder.signatures["serve"](image=tf.constant(given["image"]))
 image = decoder.signatures["serve"](z=tf.constant(given["z"]))["image"]
 np.savez(f"{work}/out.npz", image=image, **codes)
-assert "keras_vae" not in sys.modules and "keras" not in sys.modules
+assert "keras_vae" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script, run.path / "export", tmp_path], check=True)
     served = np.load(tmp_path / "out.npz")
