@@ -79,7 +79,7 @@ def test_a_cut_at_any_step_changes_no_bit(step, before, alone, tmp_path, monkeyp
 
 def test_a_cut_while_the_finished_training_is_evaluated_and_exported_changes_no_bit(alone, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(training.serving, "export_saved_models", lambda *_: (_ for _ in ()).throw(PowerCut))
+        patch.setattr(training.serving, "export_saved_models", lambda *_, **__: (_ for _ in ()).throw(PowerCut))
         with pytest.raises(PowerCut):
             training.train(SMALL, tmp_path / "run", quiet())
     (tmp_path / "run" / "export" / "encoder" / "1").mkdir(parents=True)  # the half of an export
