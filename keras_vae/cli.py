@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from keras_vae.config import EXPORT_FORMATS, Config, InputError, sections
+from keras_vae.config import EXPORT_FORMATS, Config, InputError, RunStopped, sections
 from keras_vae.presets import PRESETS, get_preset
 
 
@@ -84,18 +84,27 @@ def cli():
 
 @config_options
 @cli.command(cls=ConfigCommand)
-@click.argument("preset", default="mlp")
+@click.argument("preset", required=False)
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Start from a run's config.json.")
-@click.option("--run-dir", type=click.Path(path_type=Path), help="Run directory.  [runs/PRESET-TIME]")
+@click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path),
+    help="Run directory; an unfinished one is continued.  [runs/PRESET-TIME]",
+)
 def train(preset, config_file, run_dir, **values):
     """Train a PRESET (see `keras-vae presets`; mlp by default), evaluate it, draw its figures and export it.
 
-    Options change the preset; in brackets is what applies where the preset says nothing else.
+    Options change the preset; in brackets is what applies where the preset says nothing else. A run that was stopped
+    or killed goes on where it was with `keras-vae train --run-dir DIR`.
     """
-    if config_file is None:
-        config = get_preset(preset).config
-    else:
+    from keras_vae.runs import Run, is_unfinished
+
+    if config_file is not None:
         config = _read_config(config_file)
+    elif preset is None and run_dir is not None and is_unfinished(run_dir):
+        config = Run.open(run_dir).config
+    else:
+        config = get_preset(preset or "mlp").config
     config = config.replace(**{name: value for name, value in values.items() if value is not None})
     _import_tensorflow()
     from keras_vae import training
@@ -240,7 +249,8 @@ def presets():
 
 
 def main(arguments=None):
-    """Runs the command line and returns its exit code: 0, 2 for bad input, 1 for a run that failed."""
+    """Runs the command line and returns its exit code: 0, 2 for bad input, 1 for a run that failed, 130 or 143 for
+    one that was stopped by Ctrl-C or SIGTERM."""
     try:
         return cli.main(arguments, prog_name="keras-vae", standalone_mode=False) or 0
     except click.ClickException as error:
@@ -251,10 +261,8 @@ def main(arguments=None):
         return _fail(f"{error.strerror or error}: {error.filename or ''}", code=2)
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted", code=130)
-    except RuntimeError as error:
-        if type(error).__name__ != "NonFiniteLossError":
-            raise
-        return _fail(error, code=1)
+    except RunStopped as error:
+        return _fail(error, code=error.exit_code)
 
 
 def _fail(message, code):

@@ -18,6 +18,17 @@ class InputError(ValueError):
     """
 
 
+class RunStopped(RuntimeError):
+    """A run that did not come to its end: the message says why, and how to go on.
+
+    The command line prints it as one line and exits with `exit_code`.
+    """
+
+    def __init__(self, message, exit_code=1):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 def option(default, help, choices=None, minimum=None, above=None, maximum=None):
     """A dataclass field with its help text and the values that it accepts."""
     metadata = {"help": help, "choices": choices, "minimum": minimum, "above": above, "maximum": maximum}
@@ -37,6 +48,8 @@ OUTPUT_BIASES = ("zeros", "data_mean")
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 EXPORT_FORMATS = ("saved_model", "onnx", "litert")
 SCHEDULES = ("constant", "cosine")
+STRATEGIES = ("auto", "none", "mirrored", "multiworker")
+PRECISIONS = ("none", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -115,6 +128,17 @@ class TrainingConfig:
         100, "Importance samples per test image for the NLL at the end of training; 0 to skip it.", minimum=0
     )
     nll_images: int = option(1000, "Test images for the NLL at the end of training.", minimum=1)
+    strategy: str = option(
+        "auto",
+        "Devices: one (none), all of this machine (mirrored), or those of several machines (multiworker). auto is "
+        "several machines where TF_CONFIG names them, else all GPUs.",
+        choices=STRATEGIES,
+    )
+    mixed_precision: str = option("none", "Compute in this type and keep the weights in float32.", choices=PRECISIONS)
+    checkpoint_every: int = option(
+        0, "Save the state of the run every this many steps; 0 for the end of each epoch alone.", minimum=0
+    )
+    checkpoint_minutes: float = option(0.0, "Save it also when this many minutes have passed; 0 for never.", minimum=0)
 
 
 @dataclass(frozen=True)

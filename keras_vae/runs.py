@@ -7,6 +7,7 @@ evaluation.json   what the model is worth on the test split
 figures/          pictures; samples/ holds those drawn during training
 tensorboard/      the same for TensorBoard
 export/           SavedModels for TensorFlow Serving
+checkpoints/      the state of a run that is not finished; gone when it is
 """
 
 import json
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from keras_vae.config import Config, InputError
 
+CHECKPOINTS = "checkpoints"
 PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
 
 
@@ -44,7 +46,7 @@ class Run:
         Raises:
             InputError: if there is something at `path` already, it cannot be written, or the disk is too full.
         """
-        path = check_new(path or Path("runs") / f"{config.preset}-{time.strftime('%Y%m%d-%H%M%S')}")
+        path = check_new(path or default_path(config))
         existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
         free = shutil.disk_usage(existing).free
         if free < required_bytes:
@@ -58,7 +60,7 @@ class Run:
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         }
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            (path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
             write_json(path / "config.json", {"config": config.to_dict(), **facts})
         except OSError as error:
             raise InputError(f"Cannot write the run directory {path}: {error.strerror or error}.") from None
@@ -100,6 +102,17 @@ class Run:
         except Exception as error:  # Keras raises many kinds for a damaged file
             raise InputError(f"Cannot load {file}: {_first_line(error)}") from None
 
+    @property
+    def checkpoints(self):
+        """Folder of the checkpoints. It is there as long as the run is not finished."""
+        return self.path / CHECKPOINTS
+
+    def finish(self):
+        """Removes the checkpoints, which makes this a finished run."""
+        leftover = self.path / f".{CHECKPOINTS}"
+        self.checkpoints.rename(leftover)  # at once: a run with some of its checkpoints would look unfinished
+        shutil.rmtree(leftover)
+
     def open_data(self):
         """Opens the data that the run was trained on; see `keras_vae.data.open_dataset`."""
         return open_data(self.config)
@@ -120,6 +133,16 @@ def open_data(config):
     )
 
 
+def default_path(config):
+    """Where a run goes that was not told: `runs/<preset>-<time>`."""
+    return Path("runs") / f"{config.preset}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def is_unfinished(path):
+    """Whether `path` is the directory of a run that can be continued."""
+    return (Path(path) / "config.json").is_file() and (Path(path) / CHECKPOINTS).is_dir()
+
+
 def check_new(path):
     """Returns `path` as a Path.
 
@@ -127,19 +150,46 @@ def check_new(path):
         InputError: if there is something there already.
     """
     path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if (path / "config.json").is_file() and not is_unfinished(path):
+        raise InputError(
+            f"{path} exists already: a finished run, which is not overwritten. Choose another --run-dir, or remove it."
+        )
+    if path.exists() and (not path.is_dir() or any(item.name != CHECKPOINTS for item in path.iterdir())):
         raise InputError(f"{path} exists already and is not overwritten. Choose another --run-dir, or remove it.")
     return path
 
 
 def write_json(path, content):
     """Writes JSON so that `path` holds either the old content or the new."""
+    write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def write_bytes(path, *parts):
+    """Writes a file so that `path` holds either the old content or the new, after a power cut too.
+
+    Args:
+        path: A `Path`.
+        *parts: Bytes, written one after the other.
+
+    Raises:
+        OSError: if the disk is full, for example; the old content is then still there.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        with open(temporary, "wb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _first_line(error):

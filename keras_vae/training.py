@@ -1,27 +1,35 @@
 """The main job: train, evaluate, draw, export, all into one run directory."""
 
 import math
+import shutil
+import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from keras_vae import data, evaluation, serving
+from keras_vae import checkpoints, data, distribution, evaluation, serving
 from keras_vae.callbacks import ImageGrids, ProgressReport, duration
-from keras_vae.config import InputError
+from keras_vae.checkpoints import Checkpoint, InterruptedRun
+from keras_vae.config import InputError, RunStopped, field_owners, sections
 from keras_vae.figures import draw_figures
 from keras_vae.models import NonFiniteLossError, build_model
-from keras_vae.runs import Run, check_new, open_data, write_json
+from keras_vae.runs import Run, check_new, default_path, is_unfinished, open_data, write_json
+from keras_vae.stopping import Lock, StopSignals
 
 EVALUATION_BATCH = 500
+# What may be another when a run is continued: where it runs, and where its data are.
+MACHINE_FIELDS = {"strategy", "checkpoint_every", "checkpoint_minutes", "mnist_dir", "data_dir"}
 
 
 def train(config, run_dir=None, console=None):
-    """Trains the model of a config and leaves a complete run directory.
+    """Trains the model of a config and leaves a complete run directory. Continues a run that is not finished.
 
     Args:
         config: A `keras_vae.config.Config`.
@@ -32,61 +40,190 @@ def train(config, run_dir=None, console=None):
         The `Run`.
 
     Raises:
-        InputError: for bad input, before anything is written.
+        InputError: for bad input, before anything is written; also for a finished run, and for an unfinished one
+            with another config or other data.
         NonFiniteLossError: if the loss becomes NaN or infinite; model.keras then holds the weights before that.
+        RunStopped: if a signal stopped the run, or its state cannot be saved. The same call continues it.
     """
     console = console or Console(highlight=False, soft_wrap=True)
-    started = time.monotonic()
-    if run_dir is not None:
+    if run_dir is None and config.training.strategy == "multiworker":
+        raise InputError("Several machines need one --run-dir, in a folder that all of them share.")
+    run_dir = default_path(config) if run_dir is None else run_dir
+    continues = is_unfinished(run_dir)
+    if not continues:
         check_new(run_dir)
-    images = open_data(config)
-    config = config.replace(dataset=images.name) if config.data.dataset == "auto" else config
-    keras.utils.set_random_seed(config.training.seed)
-    model = _build(config, images)
-    # model.keras holds the weights and two optimizer slots for each; figures and logs take a few MB more
-    run = Run.create(run_dir, config, _facts(images), required_bytes=2e7 + 4 * 4 * model.count_params())
-    _announce(console, run, images, model)
+    policy = keras.config.dtype_policy()
+    with StopSignals(f"Continue with: keras-vae train --run-dir {run_dir}") as signals:
+        try:
+            if config.training.mixed_precision != "none":
+                keras.config.set_dtype_policy(f"mixed_{config.training.mixed_precision}")
+            return _Job(config, run_dir, console, signals, continues).run_all()
+        finally:
+            keras.config.set_dtype_policy(policy)
 
-    steps = math.ceil(len(images.train) / config.training.batch_size)
-    model.compile(optimizer=_optimizer(config.training, steps))
-    pipeline = {"binarization": config.data.binarization, "seed": config.training.seed}
-    test_batches = data.batches(images.test, EVALUATION_BATCH, **pipeline)
-    progress = ProgressReport(len(images.train), console)
-    callbacks = [
-        progress,
-        keras.callbacks.CSVLogger(run.path / "history.csv"),
-        keras.callbacks.TensorBoard(run.path / "tensorboard", write_graph=False),
-        ImageGrids(
-            _picture(model, images, config),
-            run.path / "samples",
-            run.path / "tensorboard" / "images",
-            every=config.training.sample_every,
-        ),
-    ]
-    try:
-        model.fit(
-            data.batches(images.train, config.training.batch_size, shuffle=True, **pipeline),
-            validation_data=test_batches,
-            epochs=config.training.epochs,
-            callbacks=callbacks,
-            verbose=0,
-        )
-    except NonFiniteLossError as error:
+
+class _Job:
+    """One call of `train`: what its stages share."""
+
+    def __init__(self, config, run_dir, console, signals, continues):
+        self.started = time.monotonic()
+        self.console = console
+        self.signals = signals
+        self.continues = continues
+        self.strategy = distribution.choose(config.training.strategy)
+        self.chief = distribution.is_chief(self.strategy)
+        if config.training.checkpoint_minutes and distribution.is_multiworker(self.strategy):
+            raise InputError("Several machines cannot agree on minutes: use --checkpoint-every with a number of steps.")
+        self.images = open_data(config)
+        self.config = config.replace(dataset=self.images.name) if config.data.dataset == "auto" else config
+        self.steps = math.ceil(len(self.images.train) / config.training.batch_size)
+        keras.utils.set_random_seed(config.training.seed)
+        with self.strategy.scope():
+            self.model = self._compiled()
+        self.run = self._open_run(run_dir)
+
+    def run_all(self):
+        lock = Lock(self.run.checkpoints) if self.chief else None
+        try:
+            self._announce()
+            self._fit()
+            if not self.chief:
+                return self.run
+            self._finish()
+            self.run.finish()
+        finally:
+            if lock is not None:
+                lock.release()
+        _warn_of_fallback(self.console, self.images)
+        took = duration(time.monotonic() - self.started)
+        self.console.print(f"Done in {took}. Run directory: {self.run.path}")
+        return self.run
+
+    def _compiled(self):
+        model = _build(self.config, self.images)
+        optimizer = _optimizer(self.config.training, self.steps)
+        if self.config.training.mixed_precision == "float16":  # as Keras would, but for the float32 form of it too
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        model.compile(optimizer=optimizer)
+        model.optimizer.build(model.trainable_variables)
+        return model
+
+    def _open_run(self, run_dir):
+        facts = _facts(self.images)
+        if not self.continues:
+            if not self.chief:
+                return Run(Path(run_dir), self.config, facts)
+            # model.keras holds the weights and two optimizer slots for each, and so do three checkpoints while the
+            # third is written; figures and logs take a few MB more
+            return Run.create(run_dir, self.config, facts, required_bytes=2e7 + 4 * 4 * 4 * self.model.count_params())
+        run = Run.open(run_dir)
+        _check_same(run, self.config, facts)
+        return Run(run.path, self.config, run.facts)
+
+    def _announce(self):
+        training, precision = self.config.training, keras.config.dtype_policy().name
+        _announce(self.console, self.run, self.images, self.model)
+        self.console.print(f"Runs on {distribution.describe(self.strategy, training.batch_size, precision)}")
+
+    def _fit(self):
+        config, run, training = self.config, self.run, self.config.training
+        pipeline = {"binarization": config.data.binarization, "seed": training.seed}
+        with tempfile.TemporaryDirectory() as elsewhere:  # for what the other workers would write
+            path = run.path if self.chief else Path(elsewhere)
+            progress = ProgressReport(len(self.images.train), self.console)
+            grids = ImageGrids(
+                _picture(self.model, self.images, config),
+                path / "samples",
+                path / "tensorboard" / "images",
+                every=training.sample_every,
+            )
+            callbacks = [progress] if self.chief else []
+            callbacks += [keras.callbacks.TensorBoard(path / "tensorboard", write_graph=False), grids]
+            checkpoint = Checkpoint(
+                run.checkpoints,
+                self.steps,
+                every=training.checkpoint_every,
+                minutes=training.checkpoint_minutes,
+                history=run.path / "history.csv",
+                callbacks=[grids],
+                stop=self.signals.received,
+                chief=self.chief,
+            )
+            done = checkpoint.restore(self.model)
+            if self.continues:
+                self.console.print(f"Continues {run.path} after step {done:,} of {training.epochs * self.steps:,}.")
+            try:
+                with self._deferred_signals():
+                    checkpoints.fit(
+                        self.model,
+                        lambda step: _sharded(
+                            data.batches(
+                                self.images.train, training.batch_size, shuffle=True, first_step=step, **pipeline
+                            )
+                        ),
+                        checkpoint,
+                        epochs=training.epochs,
+                        validation_data=_sharded(data.batches(self.images.test, EVALUATION_BATCH, **pipeline)),
+                        callbacks=callbacks,
+                    )
+            except InterruptedRun as interrupted:
+                raise self.signals.stopped(f"after step {interrupted.step:,}; its state is saved") from None
+            except NonFiniteLossError as error:
+                if self.chief:
+                    save_model(self.model, run)
+                raise NonFiniteLossError(f"{error} They are in {run.path / 'model.keras'}.") from None
+            except (tf.errors.UnavailableError, tf.errors.AbortedError):
+                if not distribution.is_multiworker(self.strategy):
+                    raise
+                raise RunStopped(
+                    "Another worker is gone. Start all workers again: they continue from the last checkpoint."
+                ) from None
+            finally:
+                progress.stop()
+
+    def _deferred_signals(self):
+        """One of several workers cannot save alone: a signal ends it at once, and all start again together."""
+        return nullcontext() if distribution.is_multiworker(self.strategy) else self.signals.deferred()
+
+    def _finish(self):
+        """What follows on the training, by one process on one device: it can be done again from the last checkpoint."""
+        run, model, console = self.run, self.model, self.console
+        if self.strategy.num_replicas_in_sync > 1 or self.config.training.mixed_precision != "none":
+            keras.config.set_dtype_policy("float32")  # the weights are, and so is all that is measured and served
+            model = self._compiled()
+            checkpoints.set_state(model, checkpoints.load_newest(run.checkpoints)[1])
         save_model(model, run)
-        raise NonFiniteLossError(f"{error} They are in {run.path / 'model.keras'}.") from None
-    finally:
-        progress.stop()
-    save_model(model, run)
-    console.print(f"Trained in {duration(time.monotonic() - started)}.")
+        console.print(f"Trained in {duration(time.monotonic() - self.started)}.")
+        evaluate(run, model, self.images, console)
+        draw(run, model, self.images)
+        console.print(f"Figures: {run.path / 'figures'}")
+        shutil.rmtree(run.path / "export", ignore_errors=True)  # of an attempt that was cut off
+        serving.export_saved_models(model, run.path / "export", binarization=self.config.data.binarization)
+        console.print(f"SavedModels of the encoder and the decoder: {run.path / 'export'}")
 
-    evaluate(run, model, images, console)
-    draw(run, model, images)
-    console.print(f"Figures: {run.path / 'figures'}")
-    serving.export_saved_models(model, run.path / "export", binarization=config.data.binarization)
-    console.print(f"SavedModels of the encoder and the decoder: {run.path / 'export'}")
-    _warn_of_fallback(console, images)
-    console.print(f"Done in {duration(time.monotonic() - started)}. Run directory: {run.path}")
-    return run
+
+def _check_same(run, config, facts):
+    """Refuses to continue a run with another config or other data."""
+    before, now = ({name: vars(section) for name, section in sections(c).items()} for c in (run.config, config))
+    for name, section in field_owners().items():
+        if name not in MACHINE_FIELDS and before[section][name] != now[section][name]:
+            raise InputError(
+                f"{run.path} was started with {name} = {before[section][name]}, and cannot be continued with "
+                f"{now[section][name]}. Leave the option out, or choose another --run-dir."
+            )
+    for name in ("name", "image_shape", "train_images", "test_images"):
+        if run.facts.get("data", {}).get(name) != facts["data"][name]:
+            raise InputError(
+                f"{run.path} was started with other data: {name} was {run.facts.get('data', {}).get(name)} and is "
+                f"{facts['data'][name]}."
+            )
+
+
+def _sharded(dataset):
+    """A dataset of global batches of which each worker takes its part."""
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return dataset.with_options(options)
 
 
 def evaluate(run, model, images, console, samples=None, count=None):

@@ -6,12 +6,13 @@ import tensorflow as tf
 from keras import ops
 
 from keras_vae import likelihoods
-from keras_vae.config import InputError
+from keras_vae.config import InputError, RunStopped
+from keras_vae.models.replicas import all_reduce_sum, distributed_function, num_replicas, refuse_under_strategy
 
 NON_FINITE = "keras_vae: a loss or a gradient is not finite"
 
 
-class NonFiniteLossError(RuntimeError):
+class NonFiniteLossError(RunStopped):
     """Training met a loss or a gradient that is NaN or infinite. The weights are those before that step."""
 
 
@@ -140,8 +141,11 @@ class LatentModel(keras.Model):
     def compile(self, optimizer="adam", *, loss=None, jit_compile=False, **kwargs):
         """Configures training; see `keras.Model.compile`. The model brings its own loss.
 
+        Under a strategy build and compile the model in its scope. `jit_compile` compiles the forward and the backward
+        pass of a training step, and leaves out the check of what came of it.
+
         Raises:
-            ValueError: if a `loss` is given.
+            ValueError: if a `loss` is given, and for what cannot work under the strategy.
         """
         if loss is not None:
             raise ValueError(
@@ -149,6 +153,9 @@ class LatentModel(keras.Model):
                 f"`objective` of the model. Received: loss={loss!r}"
             )
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        self._compile_gradients = self.jit_compile
+        self.jit_compile = False  # of the whole step: XLA drops assertions and cannot reduce over replicas
+        refuse_under_strategy(self.distribute_strategy, self.optimizer, kwargs.get("metrics"))
 
     def compile_from_config(self, config):
         """Compiles a loaded model as it was when it was saved; Keras leaves that to classes with their own compile."""
@@ -207,26 +214,43 @@ class LatentModel(keras.Model):
 
     def train_step(self, data):
         x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        with tf.GradientTape() as tape:
-            terms = self.loss_terms(x, training=True)
-            weight = self._example_weight(terms, sample_weight)
-            # The one place where examples become a scalar. Each replica's share is divided by the weight of the
-            # whole batch, so that the sum over replicas is the mean over the batch, however it was dealt out.
-            loss = tf.reduce_sum(weight * terms["loss"]) / tf.maximum(all_reduce_sum(tf.reduce_sum(weight)), 1e-30)
-            if self.losses:  # regularisers in the user's own networks, one copy on each replica
-                loss += tf.add_n([tf.cast(extra, loss.dtype) for extra in self.losses]) / num_replicas()
-            scaled_loss = self.optimizer.scale_loss(loss)
+        weight = self._example_weight(x, sample_weight)
+        total_weight = all_reduce_sum(tf.reduce_sum(weight))
+        passes = self._passes
+        if self._compile_gradients:  # a function of its own for each replica, whose variables it holds
+            passes = tf.function(passes, jit_compile=True)
+        terms, loss, gradients = passes(x, weight, total_weight)
         variables = self.trainable_variables
-        gradients, finite = self._global_gradients(tape.gradient(scaled_loss, variables), loss)
+        gradients, finite = self._global_gradients(gradients, loss)
         with tf.control_dependencies([finite]):  # else the counters would move
             self.optimizer.apply(gradients, variables)
             self.step.assign_add(1)
         return self._update_metrics(x, terms, weight)
 
+    def _passes(self, x, weight, total_weight):
+        """Forward and backward: (terms, loss, gradients) of this replica's examples."""
+        with tf.GradientTape() as tape:
+            terms = self.loss_terms(x, training=True)
+            # The one place where examples become a scalar. Each replica's share is divided by the weight of the
+            # whole batch, so that the sum over replicas is the mean over the batch, however it was dealt out.
+            loss = tf.reduce_sum(weight * terms["loss"]) / tf.maximum(total_weight, 1e-30)
+            if self.losses:  # regularisers in the user's own networks, one copy on each replica
+                loss += tf.add_n([tf.cast(extra, loss.dtype) for extra in self.losses]) / num_replicas()
+            scaled_loss = self.optimizer.scale_loss(loss)
+        return terms, loss, tape.gradient(scaled_loss, self.trainable_variables)
+
     def test_step(self, data):
         x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         terms = self.loss_terms(x, training=False)
-        return self._update_metrics(x, terms, self._example_weight(terms, sample_weight))
+        return self._update_metrics(x, terms, self._example_weight(x, sample_weight))
+
+    def make_train_function(self, force=False):
+        if self.train_function is None or force:
+            self.train_function = self._function_of(self.train_step)
+
+    def make_test_function(self, force=False):
+        if self.test_function is None or force:
+            self.test_function = self._function_of(self.test_step)
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
@@ -243,7 +267,7 @@ class LatentModel(keras.Model):
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # Keras would average the first batch over the replicas, which fails where their shares differ in size
-        if self.built and self._compile_metrics is None:
+        if self.built:
             iterator, data_batch = None, tf.zeros((1, *self.image_shape))
         super()._maybe_symbolic_build(iterator, data_batch)
 
@@ -258,9 +282,14 @@ class LatentModel(keras.Model):
         check_network("decoder", self.decoder, z_shape, [("parameters of p(x|z)", params_shape)])
         return z_shape
 
-    def _example_weight(self, terms, sample_weight):
+    def _function_of(self, step):
+        """What Keras calls for `steps_per_execution` steps."""
+        several = self.distribute_strategy.num_replicas_in_sync > 1
+        return distributed_function(self, step) if several else self._make_function(step)
+
+    def _example_weight(self, x, sample_weight):
         """Weight of each example, float32 [b]."""
-        ones = tf.ones_like(terms["loss"])
+        ones = tf.ones([tf.shape(x)[0]])
         return ones if sample_weight is None else ones * tf.reshape(tf.cast(sample_weight, "float32"), [-1])
 
     def _global_gradients(self, gradients, loss):
@@ -343,17 +372,6 @@ def check_network(name, network, input_shape, expected):
     if len(shapes) != len(expected) or not all(fits):
         raise InputError(f"Argument `{name}` must return {wanted}. Received: {', '.join(map(str, shapes))}")
     return shapes[0]
-
-
-def all_reduce_sum(value):
-    """Sum over the replicas; `value` itself where there is one."""
-    if num_replicas() == 1:
-        return value
-    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
-
-
-def num_replicas():
-    return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def _shape_message(expected, received):

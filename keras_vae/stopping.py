@@ -1,0 +1,114 @@
+"""How a run is stopped from outside, and that no two processes train the same one. Standard library only."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+from keras_vae.config import InputError, RunStopped
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopSignals:
+    """While it is entered, Ctrl-C and SIGTERM raise `RunStopped`, or wait for the state to be saved.
+
+    A second signal leaves the process at once. Signals are left alone outside the main thread, where Python allows no
+    handlers.
+
+    Args:
+        advice: What to do then, for the message: how to continue.
+
+    Example:
+
+    >>> import os, signal
+    >>> from keras_vae.stopping import StopSignals
+    >>> with StopSignals("Go on with: ...") as signals:
+    ...     with signals.deferred():
+    ...         os.kill(os.getpid(), signal.SIGTERM)
+    ...         signals.received()
+    True
+    """
+
+    def __init__(self, advice):
+        self.advice = advice
+        self.number = None
+        self.waits = False
+
+    def __enter__(self):
+        self.previous = {}
+        if threading.current_thread() is threading.main_thread():
+            self.previous = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def received(self):
+        """Whether there was a signal."""
+        return self.number is not None
+
+    def deferred(self):
+        """A context in which a first signal only sets `received`: the caller saves and stops."""
+        return _Deferred(self)
+
+    def stopped(self, where):
+        """The `RunStopped` that says where the run stands and how it goes on."""
+        number = self.number or signal.SIGTERM
+        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        return RunStopped(f"Stopped by {name} {where}. {self.advice}", exit_code=128 + number)
+
+    def _handle(self, number, frame):
+        if self.number is not None:
+            os._exit(128 + number)  # whatever is being written: a checkpoint is there whole or not at all
+        self.number = number
+        if not self.waits:
+            raise self.stopped("outside of training; nothing is lost")
+        os.write(2, b"\nStopping: saving the state. Once more leaves at once.\n")  # print is not safe in a handler
+
+
+class _Deferred:
+    def __init__(self, signals):
+        self.signals = signals
+
+    def __enter__(self):
+        self.signals.waits = True
+
+    def __exit__(self, *_):
+        self.signals.waits = False
+
+
+class Lock:
+    """Holds a folder for this process until it ends, however it ends.
+
+    Args:
+        directory: The folder.
+
+    Raises:
+        InputError: if another process holds it.
+
+    Example:
+
+    >>> from keras_vae.stopping import Lock
+    >>> Lock(".").release()
+    """
+
+    def __init__(self, directory):
+        self.path = Path(directory) / "lock"
+        self.file = open(self.path, "w")
+        try:
+            import fcntl
+
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # no such locks on this system
+            pass
+        except BlockingIOError:
+            self.file.close()
+            raise InputError(f"{Path(directory).parent} is being trained by another process.") from None
+        except OSError:  # nor on this file system
+            pass
+
+    def release(self):
+        """Lets the folder go."""
+        self.file.close()

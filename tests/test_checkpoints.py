@@ -1,0 +1,270 @@
+"""Power cuts: whatever kills a run, and whatever happens to its checkpoints, it ends as if it had been left alone."""
+
+import json
+import os
+import pathlib
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from rich.console import Console
+
+from keras_vae import checkpoints, data, training
+from keras_vae.config import Config, InputError, RunStopped
+from keras_vae.stopping import Lock, StopSignals
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY / "benchmarks"))
+import chaos  # noqa: E402
+
+SMALL = Config(preset="mlp").replace(
+    dataset="digits", hidden=(8,), latent_dim=2, epochs=3, nll_samples=2, nll_images=20, checkpoint_every=1
+)
+ARGUMENTS = [
+    "mlp", "--dataset", "digits", "--hidden", "8", "--latent-dim", "2", "--epochs", "30", "--nll-samples", "2",
+    "--nll-images", "20", "--binarization", "dynamic", "--checkpoint-every", "1",
+]  # fmt: skip
+
+
+def quiet():
+    return Console(file=open(os.devnull, "w"))
+
+
+class PowerCut(BaseException):
+    """Nothing in the library may catch it."""
+
+
+def cut_at(step, monkeypatch, before=True):
+    """Ends the training at the moment when the checkpoint of a step is about to be written, or just was."""
+    save = checkpoints.save
+
+    def saving(directory, meta, arrays):
+        if meta["step"] == step and before:
+            raise PowerCut
+        save(directory, meta, arrays)
+        if meta["step"] == step:
+            raise PowerCut
+
+    monkeypatch.setattr(checkpoints, "save", saving)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A run that nothing happened to."""
+    path = tmp_path_factory.mktemp("alone") / "run"
+    training.train(SMALL, path, quiet())
+    return chaos.bits(path)
+
+
+# 12 steps in an epoch: in the first epoch, around the end of one, at the end of all
+@pytest.mark.parametrize(
+    "step, before", [(1, True), (5, False), (12, True), (12, False), (23, False), (36, True), (36, False)]
+)
+def test_a_cut_at_any_step_changes_no_bit(step, before, alone, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        cut_at(step, patch, before)
+        with pytest.raises(PowerCut):
+            training.train(SMALL, tmp_path / "run", quiet())
+    training.train(SMALL, tmp_path / "run", quiet())
+    assert chaos.bits(tmp_path / "run") == alone
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_cut_while_the_finished_training_is_evaluated_and_exported_changes_no_bit(alone, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(training.serving, "export_saved_models", lambda *_, **__: (_ for _ in ()).throw(PowerCut))
+        with pytest.raises(PowerCut):
+            training.train(SMALL, tmp_path / "run", quiet())
+    (tmp_path / "run" / "export" / "encoder" / "1").mkdir(parents=True)  # the half of an export
+    training.train(SMALL, tmp_path / "run", quiet())
+    assert chaos.bits(tmp_path / "run") == alone
+    assert [path.name for path in (tmp_path / "run" / "export" / "encoder").iterdir()] == ["1"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "flipped", "tail", "garbage"])
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(damage, tmp_path):
+    for step in (1, 2, 3):
+        checkpoints.save(tmp_path, {"step": step}, {"weight": np.full(50, step, "float32")})
+    files = sorted(tmp_path.glob("step-*"))
+    assert [file.name for file in files] == ["step-0000000002.checkpoint", "step-0000000003.checkpoint"]
+    content = bytearray(files[-1].read_bytes())
+    middle = len(content) // 2
+    content[middle] ^= damage == "flipped"
+    content[-1] ^= damage == "tail"
+    damaged = {"truncated": content[:middle], "empty": b"", "garbage": b"\0" * len(content)}.get(damage, content)
+    files[-1].write_bytes(damaged)
+    with pytest.warns(UserWarning, match="step-0000000003.checkpoint is damaged"):
+        meta, arrays = checkpoints.load_newest(tmp_path)
+    assert meta["step"] == 2 and set(arrays["weight"]) == {2.0}
+
+
+def test_no_single_flipped_byte_is_ever_loaded(tmp_path):
+    checkpoints.save(tmp_path, {"step": 1}, {"weight": np.arange(3.0)})
+    (file,) = tmp_path.glob("step-*")
+    content = file.read_bytes()
+    for position in range(len(content)):
+        file.write_bytes(content[:position] + bytes([content[position] ^ 0x10]) + content[position + 1 :])
+        with pytest.raises(checkpoints.DamagedCheckpoint):
+            checkpoints.read(file)
+
+
+def test_a_run_whose_newest_checkpoint_is_damaged_still_ends_with_the_same_bits(alone, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        cut_at(17, patch, before=False)
+        with pytest.raises(PowerCut):
+            training.train(SMALL, tmp_path / "run", quiet())
+    newest = max((tmp_path / "run" / "checkpoints").glob("step-*"))
+    newest.write_bytes(newest.read_bytes()[:-100])
+    with pytest.warns(UserWarning, match="damaged"):
+        training.train(SMALL, tmp_path / "run", quiet())
+    assert chaos.bits(tmp_path / "run") == alone
+
+
+def test_sigkill_at_random_moments_changes_no_bit(tmp_path):
+    differing, met, _ = chaos.differences("one device", 3, tmp_path, random.Random(1), ARGUMENTS)
+    assert met >= 1 and differing == []
+
+
+def start(path, *more, **options):
+    command = [sys.executable, "-c", chaos.PROCESS, "1", *ARGUMENTS, "--run-dir", str(path), *more]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
+    )
+
+
+def wait_for_training(path):
+    deadline = time.monotonic() + 120
+    while not list((path / "checkpoints").glob("step-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_says_how_to_continue(number, code, tmp_path):
+    process = start(tmp_path / "run", "--epochs", "3000", "--checkpoint-every", "0")
+    wait_for_training(tmp_path / "run")
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == code
+    last = errors.splitlines()[-1]
+    assert f"Continue with: keras-vae train --run-dir {tmp_path / 'run'}" in last and "its state is saved" in last
+    step = int(last.split("after step ")[1].split(";")[0].replace(",", ""))
+    meta, _ = checkpoints.load_newest(tmp_path / "run" / "checkpoints")
+    assert meta["step"] == step > 0
+
+
+def test_a_second_ctrl_c_leaves_at_once():
+    script = """
+import os, signal, time
+from keras_vae.stopping import StopSignals
+with StopSignals("") as signals, signals.deferred():
+    os.kill(os.getpid(), signal.SIGINT)
+    print("first", signals.received(), flush=True)
+    os.kill(os.getpid(), signal.SIGINT)
+    print("never")
+"""
+    done = subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 130 and done.stdout == "first True\n"
+
+
+def test_a_signal_outside_of_training_stops_there_and_handlers_are_put_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(RunStopped, match="Continue") as stopped, StopSignals("Continue with: x"):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+    assert stopped.value.exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_full_disk_keeps_the_old_checkpoint_says_so_and_the_run_goes_on_after_room_was_made(tmp_path):
+    size = 64 * 1024  # less than a checkpoint: the limit is set when there is one already
+    process = start(tmp_path / "run", "--epochs", "3000")
+    wait_for_training(tmp_path / "run")
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, size))
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    last = errors.splitlines()[-1]
+    assert "Cannot save the checkpoint" in last and "Make room and continue with" in last
+    kept, _ = checkpoints.load_newest(tmp_path / "run" / "checkpoints")
+    assert f"step-{kept['step']:010d}" in last
+    assert not [path for path in (tmp_path / "run").rglob(".*")]
+    process = start(tmp_path / "run", "--epochs", "3000")
+    deadline = time.monotonic() + 120
+    while checkpoints.load_newest(tmp_path / "run" / "checkpoints")[0]["step"] <= kept["step"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.kill()
+    process.communicate()
+
+
+def test_continuing_with_another_config_or_other_data_is_refused(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        cut_at(2, patch, before=False)
+        with pytest.raises(PowerCut):
+            training.train(SMALL, tmp_path / "run", quiet())
+    with pytest.raises(InputError, match="started with learning_rate = 0.001"):
+        training.train(SMALL.replace(learning_rate=0.1), tmp_path / "run", quiet())
+    content = json.loads((tmp_path / "run" / "config.json").read_text())
+    content["data"]["train_images"] = 7
+    (tmp_path / "run" / "config.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="other data"):
+        training.train(SMALL, tmp_path / "run", quiet())
+
+
+def test_two_processes_never_train_the_same_run(tmp_path):
+    lock = Lock(tmp_path)
+    with pytest.raises(InputError, match="another process"):
+        Lock(tmp_path)
+    lock.release()
+    Lock(tmp_path).release()
+
+
+def compiled():
+    keras.utils.set_random_seed(1)
+    model = training.build_model(SMALL.model, (28, 28, 1), seed=1)
+    model.compile(keras.optimizers.Adam(1e-2))
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def train_with_callbacks(folder, epochs, stop_at=None):
+    """Trains with callbacks that remember. Returns what they, the history and the weights came to."""
+    model, images = compiled(), data.open_dataset("digits")
+    stopping = keras.callbacks.EarlyStopping("val_loss", patience=2, min_delta=50, restore_best_weights=True)
+    slower = keras.callbacks.ReduceLROnPlateau("val_loss", patience=1, min_delta=50, cooldown=1)
+    checkpoint = checkpoints.Checkpoint(folder, 12, callbacks=[stopping, slower])
+    checkpoint.stop = lambda: stop_at is not None and checkpoint.step >= stop_at
+    checkpoint.restore(model)
+    try:
+        checkpoints.fit(
+            model,
+            lambda step: data.batches(images.train, 128, shuffle=True, first_step=step),
+            checkpoint,
+            epochs=epochs,
+            validation_data=data.batches(images.test, 297),
+            callbacks=[stopping, slower],
+        )
+    except checkpoints.InterruptedRun:
+        return None
+    callbacks = [(c.wait, c.best) for c in (stopping, slower)], stopping.stopped_epoch, slower.cooldown_counter
+    weights = [variable.numpy().tobytes() for variable in [*model.variables, *model.optimizer.variables]]
+    return callbacks, model.history.history, model.history.epoch, weights
+
+
+@pytest.mark.parametrize("stop_at", [1, 12, 20, 36, 48])
+def test_callbacks_and_history_remember_across_a_stop(stop_at, tmp_path):
+    expected = train_with_callbacks(tmp_path / "alone", 6)
+    assert expected[0][1] == 3  # it stopped early, in the fourth epoch
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert train_with_callbacks(tmp_path / "cut", 6, stop_at) is None
+        assert train_with_callbacks(tmp_path / "cut", 6) == expected

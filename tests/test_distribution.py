@@ -1,0 +1,211 @@
+"""Many devices and many machines: real processes with 2 logical CPU devices, and workers on the loopback."""
+
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from cases import CASES
+
+from keras_vae import distribution
+from keras_vae.config import InputError
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY / "benchmarks"))
+import chaos  # noqa: E402
+
+SHORT = [
+    "mlp", "--dataset", "digits", "--hidden", "8", "--latent-dim", "2", "--epochs", "2", "--nll-samples", "2",
+    "--nll-images", "20",
+]  # fmt: skip
+
+SCRIPT = """
+import contextlib, json, os, sys
+import numpy as np
+kind, tests, target, chosen = sys.argv[1:5]
+sys.path.insert(0, tests)
+import tensorflow as tf
+if kind == "mirrored":
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras
+from keras_vae import distribution
+from cases import CASES, build, images
+strategy = distribution.choose(kind)
+found, real_normal, real_uniform = {}, tf.random.stateless_normal, tf.random.stateless_uniform
+
+def keep(label, model, logs):
+    for number, weight in enumerate(model.trainable_weights):
+        found[f"{label}/weight{number}"] = weight.numpy()
+    for name, value in logs.items():
+        found[f"{label}/log-{name}"] = np.array(value)
+
+def train(case, label, count=21, size=8, epochs=2, optimizer=lambda: keras.optimizers.SGD(1e-3), **options):
+    with strategy.scope():
+        model = build(case)
+        model.compile(optimizer(), **options)
+    tf.random.stateless_normal = lambda shape, seed, dtype="float32": tf.zeros(shape, dtype)
+    tf.random.stateless_uniform = lambda shape, seed: tf.fill(shape, 0.7)
+    x = images(case, count)
+    start = [weight.numpy() for weight in model.trainable_weights]
+    fit = {"shuffle": False, "batch_size": size, "epochs": epochs, "validation_data": (x[:10],), "verbose": 0}
+    logs = model.fit(x, **fit).history
+    logs |= {f"test_{k}": v for k, v in model.evaluate(x, batch_size=size, verbose=0, return_dict=True).items()}
+    keep(label, model, logs)
+    found[f"{label}/moved"] = np.array(max(np.abs(a - b.numpy()).max() for a, b in zip(start, model.trainable_weights)))
+    if kind != "multiworker" or label == "mlp":
+        found[f"{label}/log-predicted"] = model.predict(x, batch_size=size, verbose=0)
+    tf.random.stateless_normal, tf.random.stateless_uniform = real_normal, real_uniform
+
+for case in CASES:
+    if chosen == "all" or case.name in chosen.split(","):
+        train(case, case.name)
+mlp = next(case for case in CASES if case.name == "mlp")
+train(mlp, "steps-per-execution", steps_per_execution=2)
+train(mlp, "adam-clipped", optimizer=lambda: keras.optimizers.Adam(1e-2, global_clipnorm=0.5))
+train(mlp, "empty-replica", count=9, size=8)
+train(mlp, "metric", metrics=["mse"])
+if kind != "multiworker":
+    train(mlp, "jit", jit_compile=True)
+    train(mlp, "eager", run_eagerly=True)
+np.savez(target, **found)
+"""
+
+
+def environment(**more):
+    values = {**os.environ, "PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": "-1", **more}
+    return values if "TF_CONFIG" in more else {name: v for name, v in values.items() if name != "TF_CONFIG"}
+
+
+def run_script(kind, target, chosen, **more):
+    command = [sys.executable, "-c", SCRIPT, kind, str(REPOSITORY / "tests"), str(target), chosen]
+    return subprocess.Popen(
+        command, env=environment(**more), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def cluster(count):
+    addresses = [f"127.0.0.1:{port}" for port in chaos.free_ports(count)]
+    for index in range(count):
+        yield json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
+
+
+def results(processes, targets):
+    for process in processes:
+        _, errors = process.communicate(timeout=500)
+        assert process.returncode == 0, errors[-4000:]
+    return [dict(np.load(target)) for target in targets]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("distribution")
+    one, two, first, second = (folder / f"{name}.npz" for name in ("one", "two", "first", "second"))
+    (alone,) = results([run_script("none", one, "all")], [one])
+    (mirrored,) = results([run_script("mirrored", two, "all")], [two])
+    chosen = "mlp,conv,gaussian-learned"
+    configs = zip(cluster(2), (first, second))
+    workers = [run_script("multiworker", target, chosen, TF_CONFIG=config) for config, target in configs]
+    return alone, mirrored, *results(workers, [first, second])
+
+
+def assert_same(label, left, right):
+    names = [name for name in right if name.startswith(f"{label}/")]
+    assert any("/weight" in name for name in names) and right[f"{label}/moved"] > 1e-4
+    for name in names:
+        if "/weight" in name:
+            assert np.abs(left[name] - right[name]).max() < 1e-6, name
+        else:
+            np.testing.assert_allclose(right[name], left[name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+ALL = [case.name for case in CASES]
+MORE = ["steps-per-execution", "adam-clipped", "empty-replica", "metric"]
+
+
+@pytest.mark.parametrize("label", [*ALL, *MORE, "jit", "eager"])
+def test_two_devices_train_and_score_like_one(label, found):
+    assert_same(label, found[0], found[1])
+
+
+@pytest.mark.parametrize("label", ["mlp", "conv", "gaussian-learned", *MORE])
+def test_two_workers_train_and_score_like_one_process(label, found):
+    assert_same(label, found[0], found[2])
+    for name in found[2]:
+        np.testing.assert_array_equal(found[2][name], found[3][name], err_msg=name)
+
+
+REFUSED = """
+import sys
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras, pytest
+sys.path.insert(0, sys.argv[1])
+from cases import CASES, build
+from keras_vae import distribution
+outside, metric = keras.optimizers.SGD(), keras.metrics.MeanSquaredError()
+with distribution.choose("mirrored").scope():
+    with pytest.raises(ValueError, match="inside the scope"):
+        build(CASES[1]).compile(outside)
+    with pytest.raises(ValueError, match="inside the scope"):
+        build(CASES[1]).compile("sgd", metrics=[metric])
+    with pytest.raises(ValueError, match="larger batch"):
+        build(CASES[1]).compile(keras.optimizers.SGD(gradient_accumulation_steps=2))
+    keras.config.set_dtype_policy("mixed_float16")
+    with pytest.raises(ValueError, match="mixed_bfloat16"):
+        build(CASES[1]).compile(keras.optimizers.SGD(clipnorm=1.0))
+"""
+
+
+def test_what_cannot_work_is_refused_at_compile_with_what_to_use():
+    command = [sys.executable, "-c", REFUSED, str(REPOSITORY / "tests")]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_multiworker_without_a_cluster_is_refused(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(InputError, match="TF_CONFIG"):
+        distribution.choose("multiworker")
+    monkeypatch.setenv("TF_CONFIG", "{")
+    with pytest.raises(InputError, match="not valid JSON"):
+        distribution.choose("auto")
+
+
+def test_a_run_says_what_it_runs_on_and_is_continued_with_another_number_of_replicas(tmp_path):
+    alone, moved = tmp_path / "alone", tmp_path / "moved"
+    assert chaos.finish(chaos.start("two replicas", alone, SHORT)) == [0]
+    assert (
+        "CPU:0, CPU:1, 2 replicas, 128 images a batch (64 a replica), precision float32"
+        in (tmp_path / "alone.0.log").read_text()
+    )
+    # the same run, stopped in the second epoch under two replicas and continued under one
+    (process,) = chaos.start("two replicas", moved, [*SHORT, "--checkpoint-every", "1"])
+    deadline = time.monotonic() + 120
+    while not any(int(path.name[5:15]) > 13 for path in (moved / "checkpoints").glob("step-*")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert chaos.finish(chaos.start("one device", moved, SHORT)) == [0]
+    step = int(re.search(r"after step (\d+) of 24", (tmp_path / "moved.0.log").read_text())[1])
+    assert 12 < step < 24
+    first, second = ((path / "history.csv").read_text().split() for path in (alone, moved))
+    assert first[1] == second[1]  # the whole first epoch was under two replicas
+    left, right = (np.array(lines[2].split(",")[1:], float) for lines in (first, second))
+    np.testing.assert_allclose(left, right, rtol=5e-2)  # other noise from there on
+
+
+@pytest.mark.parametrize("case", ["two replicas", "two workers"])
+def test_a_sigkill_under_a_strategy_changes_no_bit(case, tmp_path):
+    arguments = [*SHORT, "--epochs", "20", "--checkpoint-every", "1"]
+    differing, met, _ = chaos.differences(case, 1, tmp_path, random.Random(3), arguments)
+    assert met >= 1 and differing == []
