@@ -2,7 +2,7 @@
 
     python benchmarks/presets.py [NAME ...] [--mnist-dir DIR] [--runs DIR]
 
-Takes about an hour on 2 cores. Each preset is trained by `keras-vae train` in a process of its own; a run that is
+Those of the published likelihoods, which take longer, are in benchmarks/likelihood.py. Takes about an hour on 2 cores. Each preset is trained by `keras-vae train` in a process of its own; a run that is
 there already is not trained again, so the command can be stopped and continued.
 """
 

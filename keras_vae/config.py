@@ -35,11 +35,11 @@ def option(default, help, choices=None, minimum=None, above=None, maximum=None):
     return dataclasses.field(default=default, metadata=metadata)
 
 
-MODELS = ("vae", "autoencoder")
+MODELS = ("vae", "hierarchical_vae", "autoencoder")
 NETWORKS = ("linear", "mlp", "conv")
 LIKELIHOODS = ("bernoulli", "gaussian")
-PRIORS = ("standard_normal",)
-OBJECTIVES = ("elbo",)
+PRIORS = ("standard_normal", "gaussian_mixture", "vampprior")
+OBJECTIVES = ("elbo", "iwae", "dreg", "miwae", "beta_tc")
 ACTIVATIONS = ("relu", "tanh", "elu", "gelu", "silu", "softplus", "sigmoid", "linear")
 CORRUPTIONS = ("none", "gaussian", "masking")
 BINARIZATIONS = ("none", "threshold", "dynamic", "fixed")
@@ -78,9 +78,24 @@ class ModelConfig:
     scale: float = option(1.0, "gaussian: standard deviation of a pixel.", above=0)
     learn_scale: bool = option(False, "gaussian: learn the standard deviation, starting from the given scale.")
     prior: str = option("standard_normal", "p(z).", choices=PRIORS)
+    prior_components: int = option(500, "gaussian_mixture, vampprior: number of components.", minimum=1)
+    upper_latent_dims: tuple[int, ...] = option(
+        (), "hierarchical_vae: latent dimensions of the stochastic layers above the first.", minimum=1
+    )
+    upper_hidden: tuple[int, ...] = option(
+        (100, 100), "hierarchical_vae: units of the hidden layers between two stochastic ones.", minimum=1
+    )
     objective: str = option("elbo", "What is optimised.", choices=OBJECTIVES)
-    beta: float = option(1.0, "Weight of the KL term; 1 makes the loss the negative ELBO.", minimum=0)
-    warmup_steps: int = option(0, "Steps over which the weight of the KL term rises linearly from 0.", minimum=0)
+    beta: float = option(
+        1.0,
+        "elbo: weight of the KL term; 1 makes the loss the negative ELBO. beta_tc: weight of the total correlation.",
+        minimum=0,
+    )
+    warmup_steps: int = option(0, "elbo: steps over which the weight of the KL term rises linearly from 0.", minimum=0)
+    cycle_steps: int = option(0, "elbo: steps after which the warm-up starts again; 0 for never.", minimum=0)
+    free_bits: float = option(0.0, "elbo: nats of KL for each latent dimension that are free.", minimum=0)
+    importance_samples: int = option(50, "iwae, dreg, miwae: draws of z in a bound, k.", minimum=1)
+    importance_groups: int = option(1, "miwae: bounds that are averaged, m.", minimum=1)
     corruption: str = option(
         "none", "autoencoder: damage to the input that the network learns to undo.", choices=CORRUPTIONS
     )

@@ -9,6 +9,16 @@ import math
 from keras import ops
 
 LOG_2PI = math.log(2.0 * math.pi)
+# Above this a log-variance is bounded, so that exp(z_log_var) and its gradient stay finite in float32.
+MAX_LOG_VAR = 20.0
+
+
+def bounded(log_var):
+    """`log_var` with values above `MAX_LOG_VAR` brought down to it, and the gradient left as it is.
+
+    The gradient of an extreme log-variance still points the way back.
+    """
+    return log_var + ops.stop_gradient(ops.minimum(log_var, MAX_LOG_VAR) - log_var)
 
 
 def log_prob(*, x, mean, log_var):
@@ -28,6 +38,35 @@ def log_prob(*, x, mean, log_var):
     -1.8379
     """
     return -0.5 * ops.sum(LOG_2PI + log_var + ops.square(x - mean) * ops.exp(-log_var), axis=-1)
+
+
+def mixture_log_prob(z, logits, means, log_vars):
+    """Log-density of `z` under sum_k w_k N(means[k], diag(exp(log_vars[k]))), w = softmax(logits).
+
+    The squares are multiplied out into two matrix products, which loses digits where a variance is small: in float32
+    about 0.01 nats at log-variances of -7 and 40 dimensions.
+
+    Args:
+        z: Float [..., d].
+        logits: Float [K].
+        means, log_vars: Float [K, d].
+
+    Returns:
+        Tensor [...], nats.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_vae import gaussian
+    >>> one = gaussian.mixture_log_prob(np.zeros((1, 2)), np.zeros(3), np.zeros((3, 2)), np.zeros((3, 2)))
+    >>> print(f"{float(one[0]):.4f}")
+    -1.8379
+    """
+    precisions = ops.exp(-log_vars)  # (K, d)
+    constants = ops.sum(LOG_2PI + log_vars + ops.square(means) * precisions, axis=-1)  # (K,)
+    cross = ops.matmul(z, ops.transpose(means * precisions))
+    squares = ops.matmul(ops.square(z), ops.transpose(precisions)) - 2.0 * cross + constants  # (..., K)
+    return ops.logsumexp(ops.log_softmax(logits) - 0.5 * squares, axis=-1)
 
 
 def kl_per_dimension(*, z_mean, z_log_var):

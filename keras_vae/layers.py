@@ -1,13 +1,47 @@
 """Layers that draw random numbers: the reparameterization trick and the corruption of inputs."""
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_vae import priors
+from keras_vae import gaussian, priors
 
-# Above this a log-variance is bounded, so that exp(z_log_var) and its gradient stay finite in float32.
-MAX_LOG_VAR = 20.0
+
+@dataclass
+class Draws:
+    """s draws from q(z|x) of each image of a batch, and what an objective asks of them.
+
+    Args:
+        z: Float [s, b, d].
+        z_mean, z_log_var: Float [b, d], the parameters of q(z|x).
+        prior: The prior layer p(z).
+    """
+
+    z: tf.Tensor
+    z_mean: tf.Tensor
+    z_log_var: tf.Tensor
+    prior: priors.Prior
+
+    @cached_property
+    def kl_groups(self):
+        """KL(q(z|x) || p(z)) in parts: float [b, g], nats. The parts have `prior.group_dims` dimensions each."""
+        return self.prior.kl_groups(self.z_mean, self.z_log_var, self.z)
+
+    @property
+    def kl_loss(self):
+        """KL(q(z|x) || p(z)): float [b], nats."""
+        return ops.sum(self.kl_groups, axis=-1)
+
+    def log_posterior(self):
+        """log q(z|x) of each draw: float [s, b], nats."""
+        return gaussian.log_prob(x=self.z, mean=self.z_mean, log_var=self.z_log_var)
+
+    def log_prior(self):
+        """log p(z) of each draw: float [s, b], nats."""
+        return self.prior.log_prob(self.z)
 
 
 class RandomLayer(keras.layers.Layer):
@@ -68,13 +102,30 @@ class Sampling(RandomLayer):
         self.built = True
 
     def call(self, inputs):
-        z_mean, z_log_var = inputs
-        # bounded in the value alone: the gradient of an extreme log-variance still points the way back
-        bounded = ops.minimum(z_log_var, MAX_LOG_VAR)
-        z_log_var = z_log_var + ops.stop_gradient(bounded - z_log_var)
-        eps = tf.random.stateless_normal(tf.shape(z_mean), seed=self.next_seed(), dtype=self.compute_dtype)
-        z = z_mean + ops.exp(0.5 * z_log_var) * eps
-        return z, self.prior.kl(z_mean, z_log_var)
+        draws = self.draw(inputs)
+        return draws.z[0], draws.kl_loss
+
+    def draw(self, inputs, num_samples=1, seed=None):
+        """Draws several z for each image.
+
+        Args:
+            inputs: Pair (z_mean, z_log_var) of float tensors [b, d].
+            num_samples: Int, s.
+            seed: Int32 [2], or a callable that takes a shape and gives standard normals, or None for the layer's own
+                next seed.
+
+        Returns:
+            `Draws` with z of shape [s, b, d].
+        """
+        z_mean, z_log_var = (ops.cast(value, self.compute_dtype) for value in inputs)
+        z_log_var = gaussian.bounded(z_log_var)
+        shape = tf.concat([[num_samples], tf.shape(z_mean)], axis=0)
+        if callable(seed):
+            eps = seed(shape)
+        else:
+            seed = self.next_seed() if seed is None else seed
+            eps = tf.random.stateless_normal(shape, seed=seed, dtype=self.compute_dtype)
+        return Draws(z_mean + ops.exp(0.5 * z_log_var) * eps, z_mean, z_log_var, self.prior)
 
     def compute_output_spec(self, inputs):
         z_mean, _ = inputs

@@ -75,6 +75,43 @@ def build(
     return encoder, keras.Model(z, params, name="decoder")
 
 
+def build_latent(input_dim, latent_dim, *, hidden=(), activation="relu", initializer="fan_in_uniform"):
+    """Builds the encoder and the decoder of an upper stochastic layer: both mlps, from z to Gaussians.
+
+    Args:
+        input_dim: Int, d1, the dimensions of the latent layer below.
+        latent_dim: Int, d2.
+        hidden: Ints, units of the encoder's hidden layers; the decoder mirrors them.
+        activation: Name of the hidden layers' activation.
+        initializer: As for `build`.
+
+    Returns:
+        Pair (encoder, decoder) of functional models: z1 [b, d1] -> [z_mean, z_log_var], each [b, d2];
+        z2 [b, d2] -> [mean, log_var] of p(z1|z2), each [b, d1].
+
+    Example:
+
+    >>> from keras_vae import networks
+    >>> encoder, decoder = networks.build_latent(4, 2, hidden=(8,))
+    >>> encoder.output_names, decoder.output_names
+    (['z_mean', 'z_log_var'], ['mean', 'log_var'])
+    """
+
+    def gaussian_network(inputs, units, output_dim, heads, name):
+        features = inputs
+        for each in units:
+            features = layers.Dense(each, activation=activation, kernel_initializer=INITIALIZERS[initializer]())(features)
+        outputs = [
+            layers.Dense(output_dim, kernel_initializer=INITIALIZERS[initializer](), name=head)(features)
+            for head in heads
+        ]
+        return keras.Model(inputs, outputs, name=name)
+
+    below, z = keras.Input((input_dim,), name="z_below"), keras.Input((latent_dim,), name="z")
+    encoder = gaussian_network(below, hidden, latent_dim, ("z_mean", "z_log_var"), "upper_encoder")
+    return encoder, gaussian_network(z, hidden[::-1], input_dim, ("mean", "log_var"), "upper_decoder")
+
+
 def encode_mlp(image, dense_layer, *, hidden, activation, **_):
     """784-h-...: dense layers over flattened pixels. With no hidden layers this is the linear encoder."""
     features = layers.Flatten()(image)

@@ -4,64 +4,282 @@ A new objective is one class and one row of `OBJECTIVES` below.
 """
 
 import keras
+import tensorflow as tf
 from keras import ops
 
+from keras_vae import gaussian
 
-@keras.saving.register_keras_serializable(package="keras_vae")
-class ELBO:
-    """loss = reconstruction_loss + beta * kl_loss.
 
-    With `beta` 1 the loss is the negative evidence lower bound; with any other it is not, and is never called so.
+class Objective:
+    """Base class: the loss of each image from draws of z and what the decoder says of them.
 
-    Args:
-        beta: Float, at least 0, the weight of the KL term.
-        warmup_steps: Int. Over this many training steps the weight rises linearly from 0 to `beta`. Evaluation
-            always uses `beta`.
-
-    Example:
-
-    >>> from keras_vae import objectives
-    >>> beta_vae = objectives.ELBO(beta=4.0)
-    >>> float(beta_vae(reconstruction_loss=80.0, kl_loss=5.0))
-    100.0
-
-    Reference:
-        Kingma and Welling, Auto-Encoding Variational Bayes, 2014, equation 7; Higgins et al., beta-VAE, 2017,
-        equation 4; the warm-up is that of Bowman et al., Generating Sentences from a Continuous Space, 2016.
+    `num_samples` is the number of draws that it takes for each image.
     """
 
-    def __init__(self, beta=1.0, warmup_steps=0):
-        for name, value in (("beta", beta), ("warmup_steps", warmup_steps)):
-            if not value >= 0:
-                raise ValueError(f"Invalid value for argument `{name}`. Expected at least 0. Received: {name}={value}")
-        self.beta = beta
-        self.warmup_steps = warmup_steps
+    num_samples = 1
 
-    def __call__(self, *, reconstruction_loss, kl_loss, step=None):
-        """Loss of each example.
+    def prepare(self, draws):
+        """Changes the draws before they are decoded; most objectives leave them as they are."""
+        return draws
+
+    def __call__(self, log_likelihood, draws, step=None):
+        """Loss of each image.
 
         Args:
-            reconstruction_loss: Float [b], -log p(x|z), nats.
-            kl_loss: Float [b], KL(q(z|x) || p(z)), nats.
+            log_likelihood: Float [s, b], log p(x|z) of each draw, nats.
+            draws: The `keras_vae.layers.Draws` that were decoded.
             step: Int scalar tensor, the number of training steps done so far, or None for evaluation.
 
         Returns:
             Float [b], nats.
         """
-        beta = self.beta
-        if self.warmup_steps and step is not None:
-            beta = beta * ops.minimum(1.0, ops.cast(step, "float32") / self.warmup_steps)
-        return reconstruction_loss + beta * kl_loss
-
-    def get_config(self):
-        return {"beta": self.beta, "warmup_steps": self.warmup_steps}
+        raise NotImplementedError(f"{type(self).__name__} must say what its loss is.")
 
     @classmethod
     def from_config(cls, config):
         return cls(**config)
 
 
-OBJECTIVES = {"elbo": ELBO}
+@keras.saving.register_keras_serializable(package="keras_vae")
+class ELBO(Objective):
+    """loss = reconstruction_loss + beta * kl_loss.
+
+    With `beta` 1 and without free bits the loss is the negative evidence lower bound; else it is not, and is never
+    called so.
+
+    Args:
+        beta: Float, at least 0, the weight of the KL term.
+        warmup_steps: Int. Over this many training steps the weight rises linearly from 0 to `beta`. Evaluation
+            always uses `beta`.
+        cycle_steps: Int, at least `warmup_steps`: the weight starts again from 0 every so many steps; 0 for never.
+        free_bits: Float, nats for each latent dimension: the KL of an image is not pushed below that. It acts on each
+            dimension where the prior has a closed KL for each, and otherwise on each stochastic layer as a whole.
+
+    Example:
+
+    >>> import numpy as np, keras_vae
+    >>> from keras_vae import networks, objectives
+    >>> objective = objectives.ELBO(beta=4.0, warmup_steps=1000)
+    >>> vae = keras_vae.VAE(*networks.build("linear", (8, 8, 1), 2), objective=objective)
+    >>> terms = vae.loss_terms(np.zeros((3, 8, 8, 1), "float32"), training=False)
+    >>> bool(np.allclose(terms["loss"], terms["reconstruction_loss"] + 4 * terms["kl_loss"]))
+    True
+
+    Reference:
+        Kingma and Welling, Auto-Encoding Variational Bayes, 2014, equation 7; Higgins et al., beta-VAE, 2017,
+        equation 4; the warm-up is that of Bowman et al., Generating Sentences from a Continuous Space, 2016, the
+        cycles are those of Fu et al., Cyclical Annealing Schedule, 2019, and the free bits those of Kingma et al.,
+        Improved Variational Inference with Inverse Autoregressive Flow, 2016, equation 15, for each image.
+    """
+
+    def __init__(self, beta=1.0, warmup_steps=0, cycle_steps=0, free_bits=0.0):
+        values = {"beta": beta, "warmup_steps": warmup_steps, "cycle_steps": cycle_steps, "free_bits": free_bits}
+        for name, value in values.items():
+            if not value >= 0:
+                raise ValueError(f"Invalid value for argument `{name}`. Expected at least 0. Received: {name}={value}")
+        if cycle_steps and not 1 <= warmup_steps <= cycle_steps:
+            raise ValueError(
+                "Argument `cycle_steps` needs `warmup_steps` from 1 to `cycle_steps`. "
+                f"Received: cycle_steps={cycle_steps}, warmup_steps={warmup_steps}"
+            )
+        self.beta = beta
+        self.warmup_steps = warmup_steps
+        self.cycle_steps = cycle_steps
+        self.free_bits = free_bits
+
+    def kl_weight(self, step=None):
+        """Weight of the KL term at a training step, or in evaluation for None."""
+        if not self.warmup_steps or step is None:
+            return self.beta
+        if self.cycle_steps:
+            step = step % self.cycle_steps
+        return self.beta * ops.minimum(1.0, ops.cast(step, "float32") / self.warmup_steps)
+
+    def __call__(self, log_likelihood, draws, step=None):
+        groups = draws.kl_groups  # (b, g)
+        if self.free_bits:
+            groups = ops.maximum(groups, self.free_bits * ops.convert_to_tensor(draws.prior.group_dims, "float32"))
+        return -ops.mean(log_likelihood, axis=0) + self.kl_weight(step) * ops.sum(groups, axis=-1)
+
+    def get_config(self):
+        return {
+            "beta": self.beta,
+            "warmup_steps": self.warmup_steps,
+            "cycle_steps": self.cycle_steps,
+            "free_bits": self.free_bits,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_vae")
+class MIWAE(Objective):
+    """The mean of m importance-weighted bounds of k draws each.
+
+    loss = -1/m sum_m log(1/k sum_k p(x|z) p(z) / q(z|x)).
+
+    Args:
+        m: Int, the number of bounds.
+        k: Int, draws in each.
+
+    Example:
+
+    >>> import numpy as np, keras_vae
+    >>> from keras_vae import networks, objectives
+    >>> vae = keras_vae.VAE(*networks.build("linear", (8, 8, 1), 2), objective=objectives.MIWAE(m=2, k=5))
+    >>> vae.loss_terms(np.zeros((3, 8, 8, 1), "float32"), training=False)["loss"].shape.as_list()
+    [3]
+
+    Reference:
+        Rainforth et al., Tighter Variational Bounds are Not Necessarily Better, 2018, section 4.
+    """
+
+    def __init__(self, m=1, k=50):
+        for name, value in (("m", m), ("k", k)):
+            if not (isinstance(value, int) and value >= 1):
+                raise ValueError(
+                    f"Invalid value for argument `{name}`. Expected an int of at least 1. Received: {name}={value!r}"
+                )
+        self.m = m
+        self.k = k
+
+    @property
+    def num_samples(self):
+        return self.m * self.k
+
+    def log_weights(self, log_likelihood, draws):
+        """log p(x|z) p(z) / q(z|x) of each draw: float [m, k, b], nats."""
+        log_weights = log_likelihood + draws.log_prior() - draws.log_posterior()
+        return ops.reshape(log_weights, (self.m, self.k, -1))
+
+    def __call__(self, log_likelihood, draws, step=None):
+        bounds = gaussian.log_mean_exp(self.log_weights(log_likelihood, draws), axis=1)  # (m, b)
+        return -ops.mean(bounds, axis=0)
+
+    def get_config(self):
+        return {"m": self.m, "k": self.k}
+
+
+@keras.saving.register_keras_serializable(package="keras_vae")
+class IWAE(MIWAE):
+    """The importance-weighted bound: loss = -log(1/k sum_k p(x|z) p(z) / q(z|x)), tighter than the ELBO for k over 1.
+
+    Args:
+        k: Int, draws for each image.
+
+    Example:
+
+    >>> from keras_vae import objectives
+    >>> objectives.IWAE(k=5).num_samples
+    5
+
+    Reference:
+        Burda et al., Importance Weighted Autoencoders, 2016, equation 8.
+    """
+
+    def __init__(self, k=50):
+        super().__init__(m=1, k=k)
+
+    def get_config(self):
+        return {"k": self.k}
+
+
+@keras.saving.register_keras_serializable(package="keras_vae")
+class DReG(IWAE):
+    """The bound of `IWAE` with the doubly reparameterized gradient for the encoder, of the same mean and less variance.
+
+    The loss is that of `IWAE`, and so is the gradient of decoder and prior. On its way back through z to the encoder
+    the gradient of each draw is multiplied by the draw's normalised weight once more, and log q(z|x) is held fixed as a
+    function of the encoder. In a hierarchical model this is done for the lowest latent layer; the others keep the
+    gradient of `IWAE`.
+
+    Args:
+        k: Int, draws for each image.
+
+    Example:
+
+    >>> from keras_vae import objectives
+    >>> objectives.DReG(k=5).get_config()
+    {'k': 5}
+
+    Reference:
+        Tucker et al., Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives, 2019, equation 8.
+    """
+
+    def prepare(self, draws):
+        weights = []  # normalised, filled in below: the gradient of z is computed after the loss
+
+        @tf.custom_gradient
+        def weighted_gradient(z):
+            return tf.identity(z), lambda upstream: upstream * weights[0]
+
+        z_mean, z_log_var = ops.stop_gradient(draws.z_mean), ops.stop_gradient(draws.z_log_var)
+        prepared = type(draws)(weighted_gradient(draws.z), z_mean, z_log_var, draws.prior)
+        prepared.weights = weights
+        return prepared
+
+    def __call__(self, log_likelihood, draws, step=None):
+        log_weights = self.log_weights(log_likelihood, draws)[0]  # (k, b)
+        draws.weights.append(ops.stop_gradient(ops.softmax(log_weights, axis=0))[..., None])
+        return -gaussian.log_mean_exp(log_weights, axis=0)
+
+
+@keras.saving.register_keras_serializable(package="keras_vae")
+class BetaTC(Objective):
+    """loss = reconstruction_loss + kl_loss + (beta - 1) * total correlation of q(z).
+
+    The KL is the sum of the mutual information of x and z, the total correlation of the aggregate posterior q(z), and
+    the KL of its dimensions from the prior; of these the second is weighed by beta. q(z) is estimated from the batch,
+    all replicas of it: log q(z) = log 1/b sum_j q(z|x_j). The minibatch weighting of the paper has the size of the data
+    set in it as well, a constant without a gradient that is left out.
+
+    Args:
+        beta: Float, at least 0, the weight of the total correlation.
+
+    Example:
+
+    >>> import numpy as np, keras_vae
+    >>> from keras_vae import networks, objectives
+    >>> vae = keras_vae.VAE(*networks.build("linear", (8, 8, 1), 2), objective=objectives.BetaTC(beta=6.0))
+    >>> vae.loss_terms(np.zeros((3, 8, 8, 1), "float32"), training=False)["loss"].shape.as_list()
+    [3]
+
+    Reference:
+        Chen et al., Isolating Sources of Disentanglement in VAEs, 2018, equations 2 and 4.
+    """
+
+    def __init__(self, beta=6.0):
+        if not beta >= 0:
+            raise ValueError(f"Invalid value for argument `beta`. Expected at least 0. Received: beta={beta}")
+        self.beta = beta
+
+    def total_correlation(self, draws):
+        """log q(z) - sum_j log q(z_j) of each draw, by the batch: float [s, b], nats."""
+        z_mean, z_log_var = _of_all_replicas(draws.z_mean), _of_all_replicas(draws.z_log_var)
+        # log q(z_j|x) of each draw under each image: (s, b, images, d)
+        by_dimension = gaussian.log_prob(
+            x=draws.z[:, :, None, :, None], mean=z_mean[:, :, None], log_var=z_log_var[:, :, None]
+        )
+        log_images = ops.log(ops.cast(ops.shape(z_mean)[0], "float32"))
+        joint = ops.logsumexp(ops.sum(by_dimension, axis=-1), axis=-1) - log_images
+        marginals = ops.logsumexp(by_dimension, axis=-2) - log_images
+        return joint - ops.sum(marginals, axis=-1)
+
+    def __call__(self, log_likelihood, draws, step=None):
+        elbo = ops.mean(log_likelihood, axis=0) - draws.kl_loss
+        return (self.beta - 1.0) * ops.mean(self.total_correlation(draws), axis=0) - elbo
+
+    def get_config(self):
+        return {"beta": self.beta}
+
+
+def _of_all_replicas(value):
+    """`value` [b, ...] of this replica and of all others, joined along the first axis."""
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return value
+    return replica.all_gather(value, axis=0)
+
+
+OBJECTIVES = {"elbo": ELBO, "iwae": IWAE, "dreg": DReG, "miwae": MIWAE, "beta_tc": BetaTC}
 
 
 def get(identifier, **options):

@@ -20,6 +20,17 @@ def _preset(name, system, expect, **values):
 
 _AUTOENCODER = {"model": "autoencoder", "latent_dim": 32, "nll_samples": 0}
 _CONV = {"network": "conv", "hidden": (32, 64)}
+# Burda et al., Importance Weighted Autoencoders, 2016, section 5 and their code; their schedule is 3,280 epochs.
+_BURDA = {
+    "hidden": (200, 200),
+    "activation": "tanh",
+    "latent_dim": 50,
+    "initializer": "glorot_uniform",
+    "output_bias": "data_mean",
+    "binarization": "dynamic",
+    "schedule": "cosine",
+}
+_BURDA_K50 = {**_BURDA, "importance_samples": 50, "batch_size": 20, "epochs": 40}
 
 PRESETS = {
     preset.config.preset: preset
@@ -139,6 +150,46 @@ PRESETS = {
             **_CONV,
             corruption="gaussian",
             epochs=5,
+        ),
+        _preset(
+            "burda-vae",
+            "Burda et al.'s VAE, 784-200-200-50, k = 1",
+            "NLL at most 88.5",
+            **_BURDA,
+            epochs=400,
+            batch_size=100,
+        ),
+        _preset(
+            "burda-iwae",
+            "the same as an IWAE, k = 50",
+            "NLL at most 87.3",
+            **_BURDA_K50,
+            objective="iwae",
+        ),
+        _preset(
+            "burda-dreg",
+            "the same with doubly reparameterized gradients",
+            "NLL lower than burda-iwae",
+            **_BURDA_K50,
+            objective="dreg",
+        ),
+        _preset(
+            "burda-2layer",
+            "the same with two stochastic layers, z 100 and 50",
+            "NLL lower than burda-iwae",
+            **{**_BURDA_K50, "latent_dim": 100},
+            model="hierarchical_vae",
+            upper_latent_dims=(50,),
+            upper_hidden=(100, 100),
+            objective="iwae",
+        ),
+        _preset(
+            "beta-tc",
+            "beta-TC-VAE, beta = 6, on the mlp",
+            "less total correlation than beta at equal reconstruction",
+            objective="beta_tc",
+            beta=6.0,
+            output_bias="data_mean",
         ),
     )
 }

@@ -1,12 +1,23 @@
 """The models: one final class a file, over the one train_step in base.py."""
 
-from keras_vae import likelihoods, networks, objectives
+from keras_vae import likelihoods, networks, objectives, priors
+from keras_vae.config import InputError, ModelConfig
 from keras_vae.layers import get_corruption
 from keras_vae.models.autoencoder import Autoencoder
 from keras_vae.models.base import LatentModel, NonFiniteLossError
+from keras_vae.models.hierarchical import HierarchicalVAE
 from keras_vae.models.vae import VAE
 
-__all__ = ["VAE", "Autoencoder", "LatentModel", "NonFiniteLossError", "build_model"]
+__all__ = ["VAE", "Autoencoder", "HierarchicalVAE", "LatentModel", "NonFiniteLossError", "build_model"]
+
+# What each objective is made with: config field -> argument. A field of another objective is refused.
+OBJECTIVE_OPTIONS = {
+    "elbo": {name: name for name in ("beta", "warmup_steps", "cycle_steps", "free_bits")},
+    "iwae": {"importance_samples": "k"},
+    "dreg": {"importance_samples": "k"},
+    "miwae": {"importance_samples": "k", "importance_groups": "m"},
+    "beta_tc": {"beta": "beta"},
+}
 
 
 def build_model(config, image_shape, seed=None):
@@ -18,7 +29,10 @@ def build_model(config, image_shape, seed=None):
         seed: Int seed of the noise, or None. Weights follow `keras.utils.set_random_seed`.
 
     Returns:
-        A `VAE` or an `Autoencoder`.
+        A `VAE`, a `HierarchicalVAE` or an `Autoencoder`.
+
+    Raises:
+        ValueError: for options that do not go together.
 
     Example:
 
@@ -29,7 +43,7 @@ def build_model(config, image_shape, seed=None):
     """
     options = {"gaussian": {"scale": config.scale, "learn_scale": config.learn_scale}}
     likelihood = likelihoods.get(config.likelihood, **options.get(config.likelihood, {}))
-    is_vae = config.model == "vae"
+    is_vae = config.model != "autoencoder"
     encoder, decoder = networks.build(
         config.network,
         image_shape,
@@ -45,9 +59,40 @@ def build_model(config, image_shape, seed=None):
         params_per_channel=likelihood.params_per_channel,
     )
     if is_vae:
-        objective = objectives.get(config.objective, beta=config.beta, warmup_steps=config.warmup_steps)
-        return VAE(encoder, decoder, likelihood, config.prior, objective, seed=seed)
+        components = {} if config.prior == "standard_normal" else {"num_components": config.prior_components}
+        prior = priors.get(config.prior, **components)
+        if not config.upper_latent_dims and config.model == "vae":
+            return VAE(encoder, decoder, likelihood, prior, _objective(config), seed=seed)
+        encoders, decoders = _with_upper_layers(config, encoder, decoder)
+        return HierarchicalVAE(encoders, decoders, likelihood, prior, _objective(config), seed=seed)
     corruption = None
     if config.corruption != "none":
         corruption = get_corruption(config.corruption, rate=config.corruption_rate, seed=seed)
     return Autoencoder(encoder, decoder, likelihood, corruption, config.activity_penalty, seed=seed)
+
+
+def _objective(config):
+    options = OBJECTIVE_OPTIONS[config.objective]
+    for other in sorted(set().union(*OBJECTIVE_OPTIONS.values()) - set(options)):
+        if getattr(config, other) != getattr(ModelConfig, other):
+            takes = ", ".join(name for name, fields in OBJECTIVE_OPTIONS.items() if other in fields)
+            raise InputError(f"Objective {config.objective} has no {other}: it goes with {takes}.")
+    return objectives.get(config.objective, **{name: getattr(config, field) for field, name in options.items()})
+
+
+def _with_upper_layers(config, encoder, decoder):
+    """Lists of the encoders and the decoders of all stochastic layers, the lowest first."""
+    if config.model != "hierarchical_vae" or not config.upper_latent_dims:
+        raise InputError(
+            "A hierarchical_vae has upper_latent_dims, and no other model has. "
+            f"Received: model={config.model}, upper_latent_dims={config.upper_latent_dims}"
+        )
+    encoders, decoders, below = [encoder], [decoder], config.latent_dim
+    for latent_dim in config.upper_latent_dims:
+        upper_encoder, upper_decoder = networks.build_latent(
+            below, latent_dim, hidden=config.upper_hidden, activation=config.activation, initializer=config.initializer
+        )
+        encoders.append(upper_encoder)
+        decoders.append(upper_decoder)
+        below = latent_dim
+    return encoders, decoders

@@ -87,18 +87,32 @@ class VAE(LatentModel):
 
     def build(self, input_shape):
         z_shape = self._build_networks(input_shape, heads=("z_mean", "z_log_var"))
+        self.prior.bind(self.encoder, input_shape)
         self.sampling.build((z_shape, z_shape))
         self.built = True
 
     def loss_terms(self, x, training):
         x = ops.cast(x, "float32")
-        z_mean, z_log_var = self.encoder(x, training=training)
-        z, kl_loss = self.sampling((z_mean, z_log_var))
-        params = ops.cast(self.decoder(z, training=training), "float32")
-        reconstruction_loss = -self.likelihood.log_prob(x, params)
-        step = self.step if training else None
-        loss = self.objective(reconstruction_loss=reconstruction_loss, kl_loss=kl_loss, step=step)
-        return {"loss": loss, "reconstruction_loss": reconstruction_loss, "kl_loss": kl_loss}
+        draws = self.sampling.draw(self.encoder(x, training=training), self.objective.num_samples)
+        draws = self.objective.prepare(draws)
+        log_likelihood = self.log_likelihood(x, draws.z, training=training)
+        loss = self.objective(log_likelihood, draws, step=self.step if training else None)
+        return {"loss": loss, "reconstruction_loss": -ops.mean(log_likelihood, axis=0), "kl_loss": draws.kl_loss}
+
+    def log_likelihood(self, x, z, training=False):
+        """log p(x|z) of images under several z each.
+
+        Args:
+            x: Float32 [b, ...], pixels in [0, 1].
+            z: Float [s, b, d].
+            training: Bool.
+
+        Returns:
+            Float32 [s, b], nats.
+        """
+        params = ops.cast(self.decoder(ops.reshape(z, (-1, z.shape[-1])), training=training), "float32")
+        params = ops.reshape(params, (*z.shape[:1], -1, *params.shape[1:]))
+        return self.likelihood.log_prob(x, params)
 
     def encode(self, x):
         """Images [b, ...] in [0, 1] -> (z_mean, z_log_var), each float32 [b, d]."""

@@ -13,7 +13,7 @@ from keras import ops
 from keras_vae import priors
 from keras_vae.config import InputError
 from keras_vae.data import binarize
-from keras_vae.layers import MAX_LOG_VAR
+from keras_vae.gaussian import MAX_LOG_VAR
 from keras_vae.models import VAE, Autoencoder
 from keras_vae.serving import checks, noise
 from keras_vae.serving.faster import faster
