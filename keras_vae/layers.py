@@ -1,6 +1,5 @@
 """Layers that draw random numbers: the reparameterization trick and the corruption of inputs."""
 
-from dataclasses import dataclass
 from functools import cached_property
 
 import keras
@@ -10,7 +9,6 @@ from keras import ops
 from keras_vae import gaussian, priors
 
 
-@dataclass
 class Draws:
     """s draws from q(z|x) of each image of a batch, and what an objective asks of them.
 
@@ -20,10 +18,11 @@ class Draws:
         prior: The prior layer p(z).
     """
 
-    z: tf.Tensor
-    z_mean: tf.Tensor
-    z_log_var: tf.Tensor
-    prior: priors.Prior
+    def __init__(self, z, z_mean, z_log_var, prior):
+        self.z = z
+        self.z_mean = z_mean
+        self.z_log_var = z_log_var
+        self.prior = prior
 
     @cached_property
     def kl_groups(self):
@@ -119,7 +118,7 @@ class Sampling(RandomLayer):
         """
         z_mean, z_log_var = (ops.cast(value, self.compute_dtype) for value in inputs)
         z_log_var = gaussian.bounded(z_log_var)
-        shape = tf.concat([[num_samples], tf.shape(z_mean)], axis=0)
+        shape = (num_samples, tf.shape(z_mean)[0], *z_mean.shape[1:])
         if callable(seed):
             eps = seed(shape)
         else:

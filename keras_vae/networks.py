@@ -100,7 +100,9 @@ def build_latent(input_dim, latent_dim, *, hidden=(), activation="relu", initial
     def gaussian_network(inputs, units, output_dim, heads, name):
         features = inputs
         for each in units:
-            features = layers.Dense(each, activation=activation, kernel_initializer=INITIALIZERS[initializer]())(features)
+            features = layers.Dense(each, activation=activation, kernel_initializer=INITIALIZERS[initializer]())(
+                features
+            )
         outputs = [
             layers.Dense(output_dim, kernel_initializer=INITIALIZERS[initializer](), name=head)(features)
             for head in heads

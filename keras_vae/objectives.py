@@ -18,20 +18,16 @@ class Objective:
 
     num_samples = 1
 
-    def prepare(self, draws):
-        """Changes the draws before they are decoded; most objectives leave them as they are."""
-        return draws
-
-    def __call__(self, log_likelihood, draws, step=None):
+    def __call__(self, draws, decode, step=None):
         """Loss of each image.
 
         Args:
-            log_likelihood: Float [s, b], log p(x|z) of each draw, nats.
-            draws: The `keras_vae.layers.Draws` that were decoded.
+            draws: The `keras_vae.layers.Draws`, s for each of b images.
+            decode: Callable, z [n, b, d] -> log p(x|z), float [n, b], nats.
             step: Int scalar tensor, the number of training steps done so far, or None for evaluation.
 
         Returns:
-            Float [b], nats.
+            Pair: the loss, float [b], and log p(x|z) of the draws, float [s, b], in nats.
         """
         raise NotImplementedError(f"{type(self).__name__} must say what its loss is.")
 
@@ -95,11 +91,12 @@ class ELBO(Objective):
             step = step % self.cycle_steps
         return self.beta * ops.minimum(1.0, ops.cast(step, "float32") / self.warmup_steps)
 
-    def __call__(self, log_likelihood, draws, step=None):
+    def __call__(self, draws, decode, step=None):
         groups = draws.kl_groups  # (b, g)
         if self.free_bits:
             groups = ops.maximum(groups, self.free_bits * ops.convert_to_tensor(draws.prior.group_dims, "float32"))
-        return -ops.mean(log_likelihood, axis=0) + self.kl_weight(step) * ops.sum(groups, axis=-1)
+        log_likelihood = decode(draws.z)
+        return self.kl_weight(step) * ops.sum(groups, axis=-1) - log_likelihood[0], log_likelihood
 
     def get_config(self):
         return {
@@ -145,14 +142,14 @@ class MIWAE(Objective):
     def num_samples(self):
         return self.m * self.k
 
-    def log_weights(self, log_likelihood, draws):
-        """log p(x|z) p(z) / q(z|x) of each draw: float [m, k, b], nats."""
-        log_weights = log_likelihood + draws.log_prior() - draws.log_posterior()
-        return ops.reshape(log_weights, (self.m, self.k, -1))
+    def __call__(self, draws, decode, step=None):
+        log_likelihood = decode(draws.z)
+        log_weights = log_likelihood + draws.log_prior() - draws.log_posterior()  # (s, b)
+        return -ops.mean(self.bounds(log_weights), axis=0), log_likelihood
 
-    def __call__(self, log_likelihood, draws, step=None):
-        bounds = gaussian.log_mean_exp(self.log_weights(log_likelihood, draws), axis=1)  # (m, b)
-        return -ops.mean(bounds, axis=0)
+    def bounds(self, log_weights):
+        """log(1/k sum exp) of each group of k draws: [s, b] -> [m, b], nats."""
+        return gaussian.log_mean_exp(ops.reshape(log_weights, (self.m, self.k, -1)), axis=1)
 
     def get_config(self):
         return {"m": self.m, "k": self.k}
@@ -204,22 +201,19 @@ class DReG(IWAE):
         Tucker et al., Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives, 2019, equation 8.
     """
 
-    def prepare(self, draws):
-        weights = []  # normalised, filled in below: the gradient of z is computed after the loss
+    def __call__(self, draws, decode, step=None):
+        weights = []  # normalised, [k, b]; filled in below, before the gradient of z needs them
 
         @tf.custom_gradient
         def weighted_gradient(z):
-            return tf.identity(z), lambda upstream: upstream * weights[0]
+            return tf.identity(z), lambda upstream: upstream * weights[0][..., None]
 
         z_mean, z_log_var = ops.stop_gradient(draws.z_mean), ops.stop_gradient(draws.z_log_var)
-        prepared = type(draws)(weighted_gradient(draws.z), z_mean, z_log_var, draws.prior)
-        prepared.weights = weights
-        return prepared
-
-    def __call__(self, log_likelihood, draws, step=None):
-        log_weights = self.log_weights(log_likelihood, draws)[0]  # (k, b)
-        draws.weights.append(ops.stop_gradient(ops.softmax(log_weights, axis=0))[..., None])
-        return -gaussian.log_mean_exp(log_weights, axis=0)
+        draws = type(draws)(weighted_gradient(draws.z), z_mean, z_log_var, draws.prior)
+        log_likelihood = decode(draws.z)
+        log_weights = log_likelihood + draws.log_prior() - draws.log_posterior()
+        weights.append(ops.stop_gradient(ops.softmax(log_weights, axis=0)))
+        return -self.bounds(log_weights)[0], log_likelihood
 
 
 @keras.saving.register_keras_serializable(package="keras_vae")
@@ -263,9 +257,10 @@ class BetaTC(Objective):
         marginals = ops.logsumexp(by_dimension, axis=-2) - log_images
         return joint - ops.sum(marginals, axis=-1)
 
-    def __call__(self, log_likelihood, draws, step=None):
-        elbo = ops.mean(log_likelihood, axis=0) - draws.kl_loss
-        return (self.beta - 1.0) * ops.mean(self.total_correlation(draws), axis=0) - elbo
+    def __call__(self, draws, decode, step=None):
+        log_likelihood = decode(draws.z)
+        elbo = log_likelihood[0] - draws.kl_loss
+        return (self.beta - 1.0) * self.total_correlation(draws)[0] - elbo, log_likelihood
 
     def get_config(self):
         return {"beta": self.beta}

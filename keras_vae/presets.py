@@ -30,7 +30,7 @@ _BURDA = {
     "binarization": "dynamic",
     "schedule": "cosine",
 }
-_BURDA_K50 = {**_BURDA, "importance_samples": 50, "batch_size": 20, "epochs": 40}
+_BURDA_K50 = {**_BURDA, "importance_samples": 50, "batch_size": 50, "epochs": 30}
 
 PRESETS = {
     preset.config.preset: preset

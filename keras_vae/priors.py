@@ -189,7 +189,9 @@ class VampPrior(Mixture):
     def build(self, input_shape):
         super().build(input_shape)
         if self._encode is None:
-            raise ValueError("A VampPrior needs the encoder of a model: give it to one, VAE(encoder, decoder, prior=...).")
+            raise ValueError(
+                "A VampPrior needs the encoder of a model: give it to one, VAE(encoder, decoder, prior=...)."
+            )
         self.pseudo_inputs = self.add_weight(
             name="pseudo_inputs",
             shape=(self.num_components, *self._pseudo_shape),

@@ -23,6 +23,7 @@ class Case:
 SMALL = {"hidden": (12,), "latent_dim": 3}
 CONV = {"network": "conv", "hidden": (4, 6), "decoder_channels": 5}
 AUTOENCODER = {"model": "autoencoder", "code_activation": "relu"}
+HIERARCHICAL = {"model": "hierarchical_vae", "upper_hidden": (5,)}
 
 CASES = (
     Case("linear", {"network": "linear", "hidden": ()}),
@@ -38,6 +39,24 @@ CASES = (
     Case("gaussian-learned", {"likelihood": "gaussian", "scale": 0.5, "learn_scale": True}),
     Case("beta", {"beta": 4.0}),
     Case("warm-up", {"beta": 2.0, "warmup_steps": 4}),
+    Case("free-bits", {"free_bits": 0.05}),
+    Case("iwae", {"objective": "iwae", "importance_samples": 3}),
+    Case("dreg", {"objective": "dreg", "importance_samples": 3}),
+    Case("miwae", {"objective": "miwae", "importance_samples": 3, "importance_groups": 2}),
+    Case("beta-tc", {"objective": "beta_tc", "beta": 4.0}),
+    Case("gaussian-mixture", {"prior": "gaussian_mixture", "prior_components": 3}),
+    Case("vampprior", {"prior": "vampprior", "prior_components": 4}),
+    Case("hierarchical", {**HIERARCHICAL, "upper_latent_dims": (2,)}),
+    Case(
+        "hierarchical-three-layers",
+        {
+            **HIERARCHICAL,
+            "upper_latent_dims": (3, 2),
+            "prior": "vampprior",
+            "prior_components": 4,
+            "objective": "dreg",
+        },
+    ),
     Case("autoencoder", AUTOENCODER),
     Case("autoencoder-gaussian", {**AUTOENCODER, "likelihood": "gaussian"}),
     Case("sparse-autoencoder", {**AUTOENCODER, "activity_penalty": 0.3}),

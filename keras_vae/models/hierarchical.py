@@ -60,6 +60,11 @@ class LatentPrior(priors.Prior):
     def group_dims(self):
         return (self.latent_dim, *self.prior.group_dims)
 
+    @property
+    def layer_dims(self):
+        """Latent dimensions of the layers that have a layer above them, from this one up."""
+        return (self.latent_dim, *(self.prior.layer_dims if isinstance(self.prior, LatentPrior) else ()))
+
     def log_prob(self, z, seed=None):
         draws, log_conditional, above = self._draw(z, seed)
         log_ratio = self.prior.log_prob(draws.z[0], above) - draws.log_posterior()[0]

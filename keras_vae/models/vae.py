@@ -94,9 +94,11 @@ class VAE(LatentModel):
     def loss_terms(self, x, training):
         x = ops.cast(x, "float32")
         draws = self.sampling.draw(self.encoder(x, training=training), self.objective.num_samples)
-        draws = self.objective.prepare(draws)
-        log_likelihood = self.log_likelihood(x, draws.z, training=training)
-        loss = self.objective(log_likelihood, draws, step=self.step if training else None)
+        loss, log_likelihood = self.objective(
+            draws,
+            decode=lambda z: self.log_likelihood(x, z, training=training),
+            step=self.step if training else None,
+        )
         return {"loss": loss, "reconstruction_loss": -ops.mean(log_likelihood, axis=0), "kl_loss": draws.kl_loss}
 
     def log_likelihood(self, x, z, training=False):

@@ -20,7 +20,13 @@ STEP = 0x9E3779B97F4A7C15  # odd, 2^64 over the golden ratio
 
 # One number for each use of a seed, so that two uses of the same seed are independent. Never change one: the rows
 # that a seed gives are part of the serving contract.
-STREAMS = {"posterior": 0x7C3D1F6B5A9E2480, "prior": 0x2B992DDFA23249D6, "component": 0xD6E8FEB86659FD93}
+STREAMS = {
+    "posterior": 0x7C3D1F6B5A9E2480,
+    "prior": 0x2B992DDFA23249D6,
+    "component": 0xD6E8FEB86659FD93,
+    "upper_posterior": 0x94D7A1C3E8F5B261,
+    "conditional": 0x5F1B83D96C0AE74D,
+}
 
 
 def bits(seed, stream, count):

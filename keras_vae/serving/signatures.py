@@ -7,6 +7,7 @@ warmup and verification follow.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
@@ -15,6 +16,7 @@ from keras_vae.config import InputError
 from keras_vae.data import binarize
 from keras_vae.gaussian import MAX_LOG_VAR
 from keras_vae.models import VAE, Autoencoder
+from keras_vae.models.hierarchical import LatentPrior
 from keras_vae.serving import checks, noise
 from keras_vae.serving.faster import faster
 
@@ -51,9 +53,30 @@ class Signature:
     outputs: dict[str, Field]
 
 
+def mixture_rows(prior, seed):
+    """Draws of a mixture: the component by one uniform number of the row's seed."""
+    with tf.init_scope():  # constants of the graph: a served decoder does without the encoder of a VampPrior
+        logits, means, log_vars = (np.asarray(value) for value in prior.components())
+        weights = np.asarray(tf.nn.softmax(logits.astype("float64")))
+    uniform = noise.uniform(seed, "component", 1)
+    component = tf.searchsorted(tf.cumsum(weights)[:-1], uniform[:, 0])
+    std = tf.exp(0.5 * tf.gather(log_vars, component))
+    return tf.gather(means, component) + std * noise.normal(seed, "prior", prior.latent_dim)
+
+
+def latent_rows(prior, seed):
+    """Draws of the upper layers of a hierarchical model, from the top down."""
+    mean, log_var = prior.conditional(draw_prior(prior.prior, seed))
+    above = sum(prior.layer_dims[1:])
+    eps = noise.normal(seed, "conditional", above + prior.latent_dim)[:, above:]
+    return mean + tf.exp(0.5 * log_var) * eps
+
+
 # How a prior turns seeds into z: class -> function (prior, seed int64 [b]) -> float32 [b, d]. A new prior adds a row.
 PRIOR_ROWS = {
     priors.StandardNormal: lambda prior, seed: noise.normal(seed, "prior", prior.latent_dim),
+    priors.Mixture: mixture_rows,
+    LatentPrior: latent_rows,
 }
 
 
@@ -188,9 +211,9 @@ def vae_signatures(model, encode, decode):
     def score(image, seed):
         image, seed = checks.same_batch(image=checks.image(image, shape), seed=checks.seeds(seed))
         encoded = encode(image)
-        params = ops.cast(model.decoder(draw_posterior(seed=seed, **encoded), training=False), "float32")
-        kl = model.prior.kl(encoded["z_mean"], bounded(encoded["z_log_var"]))
-        return {"elbo": model.likelihood.log_prob(image, params) - kl}
+        z = draw_posterior(seed=seed, **encoded)[None]
+        kl = model.prior.kl(encoded["z_mean"], bounded(encoded["z_log_var"]), z, upper_noise(seed))
+        return {"elbo": model.log_likelihood(image, z)[0] - kl}
 
     pixels, _ = image_fields(shape)
     elbo = Field(
@@ -239,10 +262,24 @@ def draw_posterior(z_mean, z_log_var, seed):
 
 def draw_prior(prior, seed):
     """z from the model's own prior, float32 [b, d]; row i is a function of seed[i] alone."""
-    if type(prior) not in PRIOR_ROWS:
-        known = ", ".join(kind.__name__ for kind in PRIOR_ROWS)
-        raise InputError(f"Cannot export draws from this prior. Expected one of: {known}. Received: {prior!r}")
-    return PRIOR_ROWS[type(prior)](prior, seed)
+    for kind, rows in PRIOR_ROWS.items():
+        if isinstance(prior, kind):
+            return rows(prior, seed)
+    known = ", ".join(kind.__name__ for kind in PRIOR_ROWS)
+    raise InputError(f"Cannot export draws from this prior. Expected one of: {known}. Received: {prior!r}")
+
+
+def upper_noise(seed):
+    """What the upper layers of a hierarchical model draw by: shape [1, b, d] -> normals, others at each call."""
+    used = 0
+
+    def draw(shape):
+        nonlocal used
+        eps = noise.normal(seed, "upper_posterior", used + shape[-1])[:, used:]
+        used += shape[-1]
+        return eps[None]
+
+    return draw
 
 
 def bounded(z_log_var):
