@@ -2,8 +2,9 @@
 
     python benchmarks/presets.py [NAME ...] [--mnist-dir DIR] [--runs DIR]
 
-Those of the published likelihoods, which take longer, are in benchmarks/likelihood.py. Takes about an hour on 2 cores. Each preset is trained by `keras-vae train` in a process of its own; a run that is
-there already is not trained again, so the command can be stopped and continued.
+Those of the published likelihoods, which take longer, are in benchmarks/likelihood.py. Takes about an hour on 2 cores.
+Each preset is trained by `keras-vae train` in a process of its own; a run that is there already is not trained again,
+so the command can be stopped and continued.
 """
 
 import datetime
@@ -102,7 +103,7 @@ def checks(results, pca_mse):
 def main(names, mnist_dir, runs):
     """Train presets (all by default) and write benchmarks/presets.md from all that are in the folder RUNS."""
     try:
-        for name in names or PRESETS:
+        for name in names or checks({}, None):
             get_preset(name)
             if not (runs / name / "minutes.json").exists():
                 train(name, runs / name, mnist_dir)

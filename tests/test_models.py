@@ -15,9 +15,9 @@ import tensorflow as tf
 from cases import CASES, all_cases, build, config, images
 
 from keras_vae import networks, priors
-from keras_vae.config import InputError
+from keras_vae.config import Config, InputError
 from keras_vae.layers import Sampling
-from keras_vae.models import VAE, Autoencoder, NonFiniteLossError, build_model
+from keras_vae.models import VAE, Autoencoder, HierarchicalVAE, NonFiniteLossError, build_model
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 BY_NAME = {case.name: case for case in CASES}
@@ -243,7 +243,8 @@ def test_arrays_and_datasets_with_and_without_labels_train_alike(case):
         same_weights(weights, results[0][0], atol=1e-6)
         for name in model.term_names:
             assert history[name] == pytest.approx(results[0][1][name], rel=1e-5)
-            assert history[f"val_{name}"] == pytest.approx(history[name], rel=0.6)  # after training, with other noise
+            # after training, with other noise; an estimated KL may be near 0
+            assert history[f"val_{name}"] == pytest.approx(history[name], rel=0.6, abs=1.0)
 
 
 @independent_cases
@@ -514,7 +515,7 @@ def test_mixed_precision_keeps_the_terms_of_the_loss_in_float32(policy, case, no
     assert all(variable.dtype == "float32" for metric in model.metrics for variable in metric.variables)
     assert model.encoder.compute_dtype == policy.removeprefix("mixed_")
     assert model.reconstruct(x).dtype == "float32"
-    if is_vae(case):
+    if is_vae(case) and isinstance(model.prior, priors.StandardNormal):
         mean, log_var = (np.asarray(code, "float64") for code in model.encode(x))
         kl = 0.5 * (np.exp(log_var) + mean**2 - 1 - log_var).sum(-1)
         np.testing.assert_allclose(model.loss_terms(x, False)["kl_loss"], kl, rtol=1e-5, atol=1e-6)
@@ -853,6 +854,36 @@ def test_sampling_is_the_only_noise_of_a_vae():
     np.testing.assert_array_equal(first, model.loss_terms(x, training=True)["loss"])
 
 
+@pytest.mark.parametrize(
+    "values, named",
+    [
+        ({"objective": "iwae", "beta": 2.0}, "iwae has no beta"),
+        ({"objective": "beta_tc", "free_bits": 1.0}, "beta_tc has no free_bits"),
+        ({"importance_samples": 7}, "it goes with dreg, iwae, miwae|it goes with iwae, dreg, miwae"),
+        ({"model": "hierarchical_vae"}, "upper_latent_dims"),
+        ({"upper_latent_dims": (2,)}, "hierarchical_vae"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused_rather_than_ignored(values, named):
+    with pytest.raises(InputError, match=named):
+        build_model(Config().replace(**values).model, (8, 8, 1))
+
+
+def test_layers_of_a_hierarchical_model_draw_noise_of_their_own():
+    model = build(case_of("hierarchical-three-layers"))
+    layers = [model.sampling, model.prior.sampling, model.prior.prior.sampling]
+    draws = [np.asarray(layer.draw((tf.zeros((200, 2)),) * 2).z).ravel() for layer in layers]
+    assert np.abs(np.corrcoef(draws) - np.eye(3)).max() < 0.25
+
+
+def test_networks_of_an_upper_layer_that_do_not_fit_are_refused_by_argument():
+    lower, upper = networks.build("linear", SHAPE, 3), networks.build_latent(4, 2)
+    with pytest.raises(InputError, match="`encoders`"):
+        HierarchicalVAE([lower[0], upper[0]], [lower[1], upper[1]])
+    with pytest.raises(InputError, match="1 and 2"):
+        HierarchicalVAE([lower[0]], [lower[1], upper[1]])
+
+
 def test_the_same_seed_trains_the_same_model():
     case = case_of("mlp")
     results = []
@@ -870,8 +901,9 @@ def test_beta_beside_an_objective_is_refused_rather_than_ignored():
     from keras_vae.objectives import ELBO
 
     encoder, decoder = build(CASES[1]).encoder, build(CASES[1]).decoder
-    with pytest.raises(InputError, match="beta"):
-        VAE(encoder, decoder, objective=ELBO(), beta=4.0)
+    for objective in (ELBO(), "iwae"):
+        with pytest.raises(InputError, match="beta"):
+            VAE(encoder, decoder, objective=objective, beta=4.0)
 
 
 def test_bad_validation_images_are_refused_before_training_starts():

@@ -21,7 +21,11 @@ PARAMETERS = {
     "conv-autoencoder": (320 + 18_496 + 3136 * 32 + 32, 32 * 3136 + 3136 + 36_928 + 18_464 + 289),
     "sparse-autoencoder": (784 * 128 + 128 + 128 * 32 + 32, 32 * 128 + 128 + 128 * 784 + 784),
     "denoising-autoencoder": (119_200, 159_169),
+    "burda-vae": (784 * 200 + 200 + 200 * 200 + 200 + 2 * (200 * 50 + 50), 50 * 200 + 200 + 40_200 + 200 * 784 + 784),
+    "burda-2layer": (784 * 200 + 200 + 40_200 + 2 * (200 * 100 + 100), 100 * 200 + 200 + 40_200 + 200 * 784 + 784),
+    "beta-tc": (330_040, 322_784),
 }
+PARAMETERS |= {name: PARAMETERS["burda-vae"] for name in ("burda-iwae", "burda-dreg")}
 every_preset = pytest.mark.parametrize("name", PRESETS)
 
 
@@ -49,6 +53,11 @@ SETTINGS = {
     "conv-threshold": {"latent_dim": 2, "binarization": "threshold", "batch_size": 32, "learning_rate": 1e-4},
     "pca": {"model": "autoencoder", "likelihood": "gaussian", "latent_dim": 32, "code_activation": "linear"},
     "denoising-autoencoder": {"model": "autoencoder", "corruption": "gaussian"},
+    "burda-vae": {"objective": "elbo", "binarization": "dynamic", "activation": "tanh"},
+    "burda-iwae": {"objective": "iwae", "importance_samples": 50, "binarization": "dynamic"},
+    "burda-dreg": {"objective": "dreg", "importance_samples": 50, "binarization": "dynamic"},
+    "burda-2layer": {"model": "hierarchical_vae", "upper_latent_dims": (50,), "objective": "iwae"},
+    "beta-tc": {"objective": "beta_tc", "beta": 6.0},
 }
 
 

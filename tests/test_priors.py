@@ -5,15 +5,23 @@ import pytest
 import scipy.stats
 from keras.src.testing import TestCase as KerasTestCase
 
-from keras_vae import priors
+from keras_vae import gaussian, networks, priors
 
 every_prior = pytest.mark.parametrize("name", priors.PRIORS)
 RNG = np.random.default_rng(0)
 
 
 def make(name, latent_dim=2):
-    prior = priors.get(name)
+    """A built prior with weights that are not those it starts with, where it has any."""
+    prior = priors.get(name) if name == "standard_normal" else priors.get(name, num_components=3)
+    encoder, _ = networks.build("linear", (2, 2, 1), latent_dim)
+    prior.bind(encoder, (None, 2, 2, 1))
     prior.build((None, latent_dim))
+    rng = np.random.default_rng(1)
+    for weight in prior.weights:
+        weight.assign(weight + rng.normal(size=weight.shape))
+    for weight in encoder.weights:
+        weight.assign(rng.normal(size=weight.shape))
     return prior
 
 
@@ -24,8 +32,10 @@ def test_kl_is_what_log_prob_gives_by_monte_carlo(name):
     std = np.exp(0.5 * z_log_var)
     z = (z_mean + std * RNG.normal(size=(count, 2))).astype("float32")
     ratio = scipy.stats.norm.logpdf(z, z_mean, std).sum(-1) - np.asarray(prior.log_prob(z))
-    kl = float(prior.kl(z_mean[None], z_log_var[None])[0])
-    assert kl == pytest.approx(ratio.mean(), abs=5 * ratio.std() / np.sqrt(count))
+    others = (z_mean + std * RNG.normal(size=(count, 1, 2))).astype("float32")
+    kl = float(prior.kl(z_mean[None], z_log_var[None], others)[0])
+    assert kl == pytest.approx(ratio.mean(), abs=7 * ratio.std() / np.sqrt(count))
+    assert kl > 0.1
 
 
 @every_prior
@@ -58,6 +68,49 @@ def test_samples_follow_the_seed(name):
 @every_prior
 def test_prior_passes_the_serialization_checks_of_keras(name):
     KerasTestCase().run_class_serialization_test(priors.get(name))
+
+
+def test_mixture_is_that_of_scipy():
+    prior = make("gaussian_mixture", 5)
+    z = RNG.normal(size=(6, 5)).astype("float32")
+    logits, means, log_vars = (
+        weight.numpy().astype("float64") for weight in (prior.logits, prior.means, prior.log_vars)
+    )
+    weights = np.exp(logits) / np.exp(logits).sum()
+    components = [
+        weight * scipy.stats.multivariate_normal(mean, np.diag(np.exp(log_var))).pdf(z)
+        for weight, mean, log_var in zip(weights, means, log_vars, strict=True)
+    ]
+    np.testing.assert_allclose(prior.log_prob(z), np.log(np.sum(components, axis=0)), rtol=1e-4)
+
+
+def test_narrow_components_lose_no_more_digits_than_documented():
+    rng = np.random.default_rng(0)
+    means, log_vars = rng.normal(size=(50, 40)).astype("float32"), np.full((50, 40), -7.0, "float32")
+    z = (means[:10] + np.exp(-3.5) * rng.normal(size=(10, 40))).astype("float32")
+    exact = scipy.stats.norm.logpdf(z, means[:10], np.exp(-3.5)).sum(-1) - np.log(50)  # the others are far away
+    np.testing.assert_allclose(gaussian.mixture_log_prob(z, np.zeros(50, "float32"), means, log_vars), exact, atol=0.02)
+
+
+def test_components_of_a_vampprior_are_posteriors_of_pseudo_inputs_kept_in_range():
+    prior = make("vampprior")
+    inside = np.clip(prior.pseudo_inputs.numpy(), 0, 1)
+    assert np.any(inside != prior.pseudo_inputs.numpy())
+    logits, means, log_vars = prior.components()
+    assert np.ptp(logits) == 0
+    for found, expected in zip((means, log_vars), prior._encode(inside), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_a_vampprior_without_a_model_says_what_it_needs():
+    with pytest.raises(ValueError, match="VAE\\(encoder, decoder, prior=...\\)"):
+        priors.VampPrior().build((None, 2))
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, "many"])
+def test_a_number_of_components_that_is_none_is_refused(value):
+    with pytest.raises(ValueError, match="`num_components`"):
+        priors.GaussianMixture(num_components=value)
 
 
 def test_standard_normal_is_that_of_scipy():

@@ -13,6 +13,7 @@ import textwrap
 import keras
 import numpy as np
 import pytest
+import scipy.stats
 import tensorflow as tf
 from cases import CASES, build, images
 from PIL import Image
@@ -190,6 +191,31 @@ def test_score_is_the_elbo_with_beta_one(name, tmp_path):
         log_prob = x * params - np.logaddexp(0, params)
     kl = 0.5 * np.sum(np.exp(z_log_var) + z_mean**2 - 1 - z_log_var, axis=1)
     np.testing.assert_allclose(elbo, log_prob.sum(axis=(1, 2, 3)) - kl, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["gaussian-mixture", "hierarchical-three-layers"])
+def test_a_prior_with_weights_is_served_as_it_is_in_keras(name, tmp_path):
+    case = next(case for case in CASES if case.name == name)
+    model, rng = build(case), np.random.default_rng(0)
+    for weight in model.prior.trainable_weights:
+        weight.assign(weight + 0.1 * rng.normal(size=weight.shape))
+    written = export_saved_models(model, tmp_path)
+    with verify.Model(written.paths["decoder"]) as decoder:
+        served = decoder.run("generate", {"seed": np.arange(3000)})
+    drawn = np.asarray(model.prior.sample(3000, seed=1))
+    for dimension in range(3):
+        assert scipy.stats.ks_2samp(served["z"][:, dimension], drawn[:, dimension]).pvalue > 1e-4
+    difference = np.cov(served["z"].T) - np.cov(drawn.T)
+    assert np.abs(difference).max() < 0.15 * np.abs(np.cov(drawn.T)).max()
+    np.testing.assert_allclose(served["image"][:5], model.decode(served["z"][:5]), atol=1e-5)
+
+    x = np.repeat(images(case, 1), 2000, axis=0)
+    with verify.Model(written.paths["vae"]) as whole:
+        elbo = whole.run("score", {"image": x, "seed": np.arange(2000)})["elbo"]
+    terms = model.loss_terms(x, training=False)
+    expected = -np.asarray(terms["reconstruction_loss"] + terms["kl_loss"])
+    error = np.sqrt((elbo.var() + expected.var()) / 2000)
+    assert abs(elbo.mean() - expected.mean()) < 5 * error and 0 < error < 0.2
 
 
 @pytest.mark.parametrize(

@@ -125,15 +125,16 @@ class HierarchicalVAE(VAE):
         decoders: List of models: z1 -> parameters of p(x|z1), then z2 -> (mean, log_var) of p(z1|z2), and so on.
         likelihood: Name of a likelihood or a likelihood layer: p(x|z1).
         prior: Name of a prior or a prior layer: that of the uppermost layer.
-        objective: Name of an objective, or an objective.
-        beta: Weight of the KL term, for an objective given by name alone.
+        objective: As for `VAE`.
+        beta: As for `VAE`.
         seed: Int seed of the noise, or None for a random one.
 
     Example:
 
     >>> import numpy as np, keras_vae
     >>> from keras_vae import networks
-    >>> lower, upper = networks.build("mlp", (8, 8, 1), 4, hidden=(16,)), networks.build_latent(4, 2, hidden=(8,))
+    >>> lower = networks.build("mlp", (8, 8, 1), latent_dim=4, hidden=(16,))
+    >>> upper = networks.build_latent(4, latent_dim=2, hidden=(8,))
     >>> vae = keras_vae.HierarchicalVAE([lower[0], upper[0]], [lower[1], upper[1]], objective="iwae")
     >>> vae.compile(optimizer="adam")
     >>> history = vae.fit(np.zeros((8, 8, 8, 1), "float32"), epochs=1, verbose=0)

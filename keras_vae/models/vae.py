@@ -21,8 +21,8 @@ class VAE(LatentModel):
         decoder: Model, z [b, d] -> parameters of p(x|z), shaped like the images, not squashed.
         likelihood: Name of a likelihood or a likelihood layer: p(x|z).
         prior: Name of a prior or a prior layer: p(z).
-        objective: Name of an objective, or an objective.
-        beta: Weight of the KL term, for an objective given by name alone.
+        objective: Name of an objective, or an objective with its parameters, as `objectives.IWAE(k=50)`.
+        beta: Weight of the KL term ("elbo") or of the total correlation ("beta_tc"), for an objective given by name.
         seed: Int seed of the noise, or None for a random one.
 
     Example:
@@ -62,11 +62,12 @@ class VAE(LatentModel):
         **kwargs,
     ):
         super().__init__(encoder, decoder, likelihood, **kwargs)
-        if not isinstance(objective, str) and beta != 1.0:
+        if beta != 1.0 and objective not in ("elbo", "beta_tc"):
             raise InputError(
-                f"Argument `beta` goes with an objective given by name. Received: beta={beta}, objective={objective}"
+                "Argument `beta` goes with an objective given by name, elbo or beta_tc. "
+                f"Received: beta={beta}, objective={objective}"
             )
-        self.objective = objectives.get(objective, beta=beta) if isinstance(objective, str) else objective
+        self.objective = objectives.get(objective, **({} if beta == 1.0 else {"beta": beta}))
         self.sampling = Sampling(prior, seed=seed, name="sampling")
         if getattr(encoder, "input_shape", None):  # a network of layers without shapes is built at first use
             self.build(encoder.input_shape)
