@@ -26,66 +26,14 @@ SHORT = [
     "--nll-images", "20",
 ]  # fmt: skip
 
-SCRIPT = """
-import contextlib, json, os, sys
-import numpy as np
-kind, tests, target, chosen = sys.argv[1:5]
-sys.path.insert(0, tests)
-import tensorflow as tf
-if kind == "mirrored":
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-import keras
-from keras_vae import distribution
-from cases import CASES, build, images
-strategy = distribution.choose(kind)
-found, real_normal, real_uniform = {}, tf.random.stateless_normal, tf.random.stateless_uniform
-
-def keep(label, model, logs):
-    for number, weight in enumerate(model.trainable_weights):
-        found[f"{label}/weight{number}"] = weight.numpy()
-    for name, value in logs.items():
-        found[f"{label}/log-{name}"] = np.array(value)
-
-def train(case, label, count=21, size=8, epochs=2, optimizer=lambda: keras.optimizers.SGD(1e-3), **options):
-    with strategy.scope():
-        model = build(case)
-        model.compile(optimizer(), **options)
-    tf.random.stateless_normal = lambda shape, seed, dtype="float32": tf.zeros(shape, dtype)
-    tf.random.stateless_uniform = lambda shape, seed: tf.fill(shape, 0.7)
-    x = images(case, count)
-    start = [weight.numpy() for weight in model.trainable_weights]
-    fit = {"shuffle": False, "batch_size": size, "epochs": epochs, "validation_data": (x[:10],), "verbose": 0}
-    logs = model.fit(x, **fit).history
-    logs |= {f"test_{k}": v for k, v in model.evaluate(x, batch_size=size, verbose=0, return_dict=True).items()}
-    keep(label, model, logs)
-    found[f"{label}/moved"] = np.array(max(np.abs(a - b.numpy()).max() for a, b in zip(start, model.trainable_weights)))
-    if kind != "multiworker" or label == "mlp":
-        found[f"{label}/log-predicted"] = model.predict(x, batch_size=size, verbose=0)
-    tf.random.stateless_normal, tf.random.stateless_uniform = real_normal, real_uniform
-
-for case in CASES:
-    if chosen == "all" or case.name in chosen.split(","):
-        train(case, case.name)
-mlp = next(case for case in CASES if case.name == "mlp")
-train(mlp, "steps-per-execution", steps_per_execution=2)
-train(mlp, "adam-clipped", optimizer=lambda: keras.optimizers.Adam(1e-2, global_clipnorm=0.5))
-train(mlp, "empty-replica", count=9, size=8)
-train(mlp, "metric", metrics=["mse"])
-if kind != "multiworker":
-    train(mlp, "jit", jit_compile=True)
-    train(mlp, "eager", run_eagerly=True)
-np.savez(target, **found)
-"""
-
 
 def environment(**more):
     values = {**os.environ, "PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": "-1", **more}
     return values if "TF_CONFIG" in more else {name: v for name, v in values.items() if name != "TF_CONFIG"}
 
 
-def run_script(kind, target, chosen, **more):
-    command = [sys.executable, "-c", SCRIPT, kind, str(REPOSITORY / "tests"), str(target), chosen]
+def start(kind, target, names, **more):
+    command = [sys.executable, str(REPOSITORY / "tests" / "training_on_devices.py"), kind, str(target), *names]
     return subprocess.Popen(
         command, env=environment(**more), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
@@ -104,15 +52,24 @@ def results(processes, targets):
     return [dict(np.load(target)) for target in targets]
 
 
+ALL = [case.name for case in CASES]
+SOME = ["mlp", "conv", "gaussian-learned"]
+MORE = ["steps-per-execution", "adam-clipped", "empty-replica", "metric", "callbacks", "jit", "eager"]
+FAILING = ["float16", "infinite-gradient", "infinite-loss"]
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("distribution")
     one, two, first, second = (folder / f"{name}.npz" for name in ("one", "two", "first", "second"))
-    (alone,) = results([run_script("none", one, "all")], [one])
-    (mirrored,) = results([run_script("mirrored", two, "all")], [two])
-    chosen = "mlp,conv,gaussian-learned"
-    configs = zip(cluster(2), (first, second))
-    workers = [run_script("multiworker", target, chosen, TF_CONFIG=config) for config, target in configs]
+    # one process for all cases, and as many processes at a time as there are cores: it is the imports that cost
+    alone, mirrored = results(
+        [start("none", one, ALL + MORE), start("mirrored", two, ALL + MORE + FAILING)], [one, two]
+    )
+    workers = [
+        start("multiworker", target, SOME + MORE + FAILING, TF_CONFIG=config)
+        for config, target in zip(cluster(2), (first, second))
+    ]
     return alone, mirrored, *results(workers, [first, second])
 
 
@@ -126,20 +83,43 @@ def assert_same(label, left, right):
             np.testing.assert_allclose(right[name], left[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-ALL = [case.name for case in CASES]
-MORE = ["steps-per-execution", "adam-clipped", "empty-replica", "metric"]
-
-
-@pytest.mark.parametrize("label", [*ALL, *MORE, "jit", "eager"])
+@pytest.mark.parametrize("label", ALL + MORE)
 def test_two_devices_train_and_score_like_one(label, found):
     assert_same(label, found[0], found[1])
 
 
-@pytest.mark.parametrize("label", ["mlp", "conv", "gaussian-learned", *MORE])
+@pytest.mark.parametrize("label", SOME + MORE)
 def test_two_workers_train_and_score_like_one_process(label, found):
     assert_same(label, found[0], found[2])
     for name in found[2]:
         np.testing.assert_array_equal(found[2][name], found[3][name], err_msg=name)
+
+
+def test_callbacks_act_under_a_strategy(found):
+    for each in found:
+        np.testing.assert_allclose(each["callbacks/log-learning_rate"], [1e-3, 1e-3, 1e-4], rtol=1e-6)
+
+
+REPLICAS = pytest.mark.parametrize("process", [1, 2, 3], ids=["two devices", "first worker", "second worker"])
+
+
+@REPLICAS
+def test_an_infinite_gradient_on_one_replica_skips_the_float16_step_on_all(process, found):
+    first, second, third = (
+        {name: found[process][f"float16/{name}{step}"] for name in ("weights", "scale", "steps")} for step in range(3)
+    )
+    np.testing.assert_array_equal(first["weights"], second["weights"])
+    assert second["scale"] == first["scale"] / 2 == third["scale"]
+    assert [step["steps"].tolist() for step in (first, second, third)] == [[1, 1], [2, 1], [3, 2]]
+    assert np.isfinite(third["weights"]).all() and np.abs(third["weights"] - second["weights"]).max() > 1e-5
+
+
+@REPLICAS
+@pytest.mark.parametrize("label", ["infinite-gradient", "infinite-loss"])
+def test_a_float32_value_that_is_infinite_on_one_replica_stops_all_with_the_step_named(label, process, found):
+    message, before, after = (found[process][f"{label}/{name}"] for name in ("message", "before", "after"))
+    assert "NaN or infinite at step 2" in str(message)
+    np.testing.assert_array_equal(before, after)
 
 
 REFUSED = """

@@ -196,8 +196,9 @@ class LatentModel(keras.Model):
         except tf.errors.InvalidArgumentError as error:
             if NON_FINITE not in error.message:
                 raise
+            step = self.step.numpy() + 1
             raise NonFiniteLossError(
-                f"The loss became NaN or infinite at step {int(self.step) + 1}. The weights are those before it. "
+                f"The loss became NaN or infinite at step {step}. The weights are those before it. "
                 "Try a lower learning rate, gradient clipping (global_clipnorm=1.0 of the optimizer), or check the "
                 "data for values outside [0, 1]."
             ) from None
@@ -299,7 +300,7 @@ class LatentModel(keras.Model):
             gradients = [None if g is None else all_reduce_sum(g) for g in gradients]
             # An optimizer clips before it sums over replicas; the right order is to sum first.
             gradients = self.optimizer._clip_gradients(gradients)
-        checked = loss
+        checked = all_reduce_sum(loss)  # so that all replicas come to the same answer
         if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):  # which skips infinite gradients itself
             squares = [tf.nn.l2_loss(tf.convert_to_tensor(g)) for g in gradients if g is not None]
             checked += tf.add_n([tf.cast(s, "float32") for s in squares])
