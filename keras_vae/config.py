@@ -37,7 +37,7 @@ def option(default, help, choices=None, minimum=None, above=None, maximum=None):
 
 MODELS = ("vae", "hierarchical_vae", "autoencoder")
 NETWORKS = ("linear", "mlp", "conv")
-LIKELIHOODS = ("bernoulli", "gaussian")
+LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian", "discretized_logistic")
 PRIORS = ("standard_normal", "gaussian_mixture", "vampprior")
 OBJECTIVES = ("elbo", "iwae", "dreg", "miwae", "beta_tc")
 ACTIVATIONS = ("relu", "tanh", "elu", "gelu", "silu", "softplus", "sigmoid", "linear")

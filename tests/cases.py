@@ -37,6 +37,8 @@ CASES = (
     Case("gaussian", {"likelihood": "gaussian"}),
     Case("gaussian-narrow", {"likelihood": "gaussian", "scale": 0.3}),
     Case("gaussian-learned", {"likelihood": "gaussian", "scale": 0.5, "learn_scale": True}),
+    Case("continuous-bernoulli", {"likelihood": "continuous_bernoulli"}),
+    Case("discretized-logistic", {**CONV, "likelihood": "discretized_logistic"}, image_shape=(8, 8, 3)),
     Case("beta", {"beta": 4.0}),
     Case("warm-up", {"beta": 2.0, "warmup_steps": 4}),
     Case("free-bits", {"free_bits": 0.05}),
