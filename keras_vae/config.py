@@ -36,7 +36,7 @@ def option(default, help, choices=None, minimum=None, above=None, maximum=None):
 
 
 MODELS = ("vae", "hierarchical_vae", "autoencoder")
-NETWORKS = ("linear", "mlp", "conv")
+NETWORKS = ("linear", "mlp", "gated", "conv", "resnet")
 LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian", "discretized_logistic")
 PRIORS = ("standard_normal", "gaussian_mixture", "vampprior")
 OBJECTIVES = ("elbo", "iwae", "dreg", "miwae", "beta_tc")
@@ -59,12 +59,16 @@ class ModelConfig:
     model: str = option("vae", "Model class.", choices=MODELS)
     network: str = option("mlp", "Encoder and decoder networks.", choices=NETWORKS)
     hidden: tuple[int, ...] = option(
-        (400,), "Units (mlp) or channels (conv) of the encoder's hidden layers; the decoder mirrors them.", minimum=1
+        (400,),
+        "Units (mlp, gated) or channels (conv, resnet) of the encoder's hidden layers; the decoder mirrors them.",
+        minimum=1,
     )
     activation: str = option("relu", "Activation of the hidden layers.", choices=ACTIVATIONS)
-    dense: int = option(0, "conv: units of a dense layer before the latent one; 0 for none.", minimum=0)
-    decoder_channels: int = option(64, "conv: channels of the decoder's first feature map.", minimum=1)
-    padding: str = option("same", "conv: padding of the encoder's convolutions.", choices=("same", "valid"))
+    dense: int = option(0, "conv, resnet: units of a dense layer before the latent one; 0 for none.", minimum=0)
+    decoder_channels: int = option(64, "conv, resnet: channels of the decoder's first feature map.", minimum=1)
+    padding: str = option(
+        "same", "conv, resnet: padding of the encoder's strided convolutions.", choices=("same", "valid")
+    )
     latent_dim: int = option(20, "Number of latent dimensions.", minimum=1)
     initializer: str = option(
         "fan_in_uniform",

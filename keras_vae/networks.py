@@ -31,11 +31,12 @@ def build(
         network: Name of the network, a key of `NETWORKS`.
         image_shape: Triple (height, width, channels).
         latent_dim: Int, d.
-        hidden: Ints: units (mlp) or channels (conv) of the encoder's hidden layers; the decoder mirrors them.
-        activation: Name of the hidden layers' activation.
-        dense: Int, conv only: units of a dense layer before the heads; 0 for none.
-        decoder_channels: Int, conv only: channels of the decoder's first feature map.
-        padding: Conv only: padding of the encoder's convolutions, "same" or "valid".
+        hidden: Ints: units (mlp, gated) or channels (conv, resnet) of the encoder's hidden layers; the decoder mirrors
+            them.
+        activation: Name of the hidden layers' activation; the gated network has its own.
+        dense: Int, conv and resnet only: units of a dense layer before the heads; 0 for none.
+        decoder_channels: Int, conv and resnet only: channels of the decoder's first feature map.
+        padding: Conv and resnet only: padding of the encoder's strided convolutions, "same" or "valid".
         initializer: Weights of dense layers at the start, "fan_in_uniform" or "glorot_uniform".
         heads: Names of the encoder's outputs, each [b, d].
         code_activation: Name of the activation of the encoder's outputs.
@@ -130,22 +131,49 @@ def decode_mlp(z, dense_layer, output_shape, *, hidden, activation, **_):
     return layers.Reshape(output_shape)(dense_layer(math.prod(output_shape))(features))
 
 
-def encode_conv(image, dense_layer, *, hidden, activation, dense, padding):
+def encode_gated(image, dense_layer, *, hidden, **_):
+    """Like `encode_mlp`, of gated layers."""
+    features = layers.Flatten()(image)
+    for units in hidden:
+        features = gated_layer(features, dense_layer, units)
+    return features
+
+
+def decode_gated(z, dense_layer, output_shape, *, hidden, **_):
+    """The mirror image of `encode_gated`."""
+    features = z
+    for units in reversed(hidden):
+        features = gated_layer(features, dense_layer, units)
+    return layers.Reshape(output_shape)(dense_layer(math.prod(output_shape))(features))
+
+
+def gated_layer(features, dense_layer, units):
+    """(W x + b) * sigmoid(V x + c).
+
+    Reference:
+        Tomczak and Welling, VAE with a VampPrior, 2018, section 5.
+    """
+    return layers.Multiply()([dense_layer(units)(features), dense_layer(units, activation="sigmoid")(features)])
+
+
+def encode_conv(image, dense_layer, *, hidden, activation, dense, padding, residual=False):
     """3x3 convolutions of stride 2, one for each entry of `hidden`."""
     features = image
     for channels in hidden:
         features = layers.Conv2D(channels, 3, strides=2, padding=padding, activation=activation)(features)
+        if residual:
+            features = residual_block(features, activation)
     features = layers.Flatten()(features)
     return dense_layer(dense, activation=activation)(features) if dense else features
 
 
-def decode_conv(z, dense_layer, output_shape, *, hidden, activation, decoder_channels):
+def decode_conv(z, dense_layer, output_shape, *, hidden, activation, decoder_channels, residual=False):
     """A dense layer to a small feature map, then 3x3 transposed convolutions of stride 2."""
     height, width, channels = output_shape
     factor = 2 ** len(hidden)
     if height % factor or width % factor:
         raise ValueError(
-            f"Network conv with {len(hidden)} hidden layers needs a height and width divisible by {factor}. "
+            f"Networks conv and resnet with {len(hidden)} hidden layers need a height and width divisible by {factor}. "
             f"Received: {height}x{width}. Resize the images, or change the number of hidden layers."
         )
     small_map = (height // factor, width // factor, decoder_channels)
@@ -153,7 +181,31 @@ def decode_conv(z, dense_layer, output_shape, *, hidden, activation, decoder_cha
     features = layers.Reshape(small_map)(features)
     for filters in reversed(hidden):
         features = layers.Conv2DTranspose(filters, 3, strides=2, padding="same", activation=activation)(features)
+        if residual:
+            features = residual_block(features, activation)
     return layers.Conv2DTranspose(channels, 3, padding="same")(features)
+
+
+def encode_resnet(image, dense_layer, **options):
+    """`encode_conv` with a residual block after each convolution."""
+    return encode_conv(image, dense_layer, residual=True, **options)
+
+
+def decode_resnet(z, dense_layer, output_shape, **options):
+    """`decode_conv` with a residual block after each transposed convolution but the last."""
+    return decode_conv(z, dense_layer, output_shape, residual=True, **options)
+
+
+def residual_block(features, activation):
+    """activation(x + F(x)), F two 3x3 convolutions of which the second starts at 0, so that no normalisation is needed.
+
+    Reference:
+        He et al., Deep Residual Learning, 2016, equation 1; Zhang et al., Fixup Initialization, 2019, section 3.
+    """
+    channels = features.shape[-1]
+    change = layers.Conv2D(channels, 3, padding="same", activation=activation)(features)
+    change = layers.Conv2D(channels, 3, padding="same", kernel_initializer="zeros")(change)
+    return layers.Activation(activation)(layers.Add()([features, change]))
 
 
 def encode_linear(image, dense_layer, **_):
@@ -175,5 +227,7 @@ INITIALIZERS = {
 NETWORKS = {
     "linear": (encode_linear, decode_linear),
     "mlp": (encode_mlp, decode_mlp),
+    "gated": (encode_gated, decode_gated),
     "conv": (encode_conv, decode_conv),
+    "resnet": (encode_resnet, decode_resnet),
 }

@@ -8,7 +8,13 @@ from keras_vae import networks
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(size=(4, 6, 4, 2)).astype("float32")
-SETTINGS = {"linear": {}, "mlp": {"hidden": (7, 5)}, "conv": {"hidden": (3,), "decoder_channels": 4}}
+SETTINGS = {
+    "linear": {},
+    "mlp": {"hidden": (7, 5)},
+    "gated": {"hidden": (7, 5)},
+    "conv": {"hidden": (3,), "decoder_channels": 4},
+    "resnet": {"hidden": (3,), "decoder_channels": 4},
+}
 every_network = pytest.mark.parametrize("name", networks.NETWORKS)
 
 
@@ -40,6 +46,53 @@ def test_mlp_is_what_numpy_computes():
         features = np.tanh(dense(features, decoder, name))
     expected = dense(features, decoder, last).reshape(X.shape)
     np.testing.assert_allclose(decoder(z_mean), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_gated_is_what_numpy_computes():
+    encoder, decoder = build("gated", activation="relu")  # which the gated network has no use for
+
+    def gates(x, model, names):
+        for value, gate in zip(names[::2], names[1::2], strict=True):
+            x = dense(x, model, value) / (1 + np.exp(-dense(x, model, gate)))
+        return x
+
+    features = gates(X.reshape(4, -1), encoder, [layer.name for layer in encoder.layers if "dense" in layer.name])
+    z_mean, z_log_var = encoder(X)
+    np.testing.assert_allclose(z_mean, dense(features, encoder, "z_mean"), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(z_log_var, dense(features, encoder, "z_log_var"), rtol=1e-4, atol=1e-5)
+    *names, last = [layer.name for layer in decoder.layers if "dense" in layer.name]
+    expected = dense(gates(z_mean.numpy(), decoder, names), decoder, last).reshape(X.shape)
+    np.testing.assert_allclose(decoder(z_mean), expected, rtol=1e-4, atol=1e-5)
+
+
+def convolved(x, kernel, bias):
+    """3x3, stride 1, padding "same"."""
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    height, width = x.shape[1:3]
+    taps = [(row, column) for row in range(3) for column in range(3)]
+    return sum(padded[:, r : r + height, c : c + width] @ kernel[r, c] for r, c in taps) + bias
+
+
+def test_residual_block_adds_two_convolutions_and_starts_as_the_identity():
+    keras.utils.set_random_seed(0)
+    image = keras.Input(X.shape[1:])
+    block = keras.Model(image, networks.residual_block(image, "relu"))
+    np.testing.assert_array_equal(block(X), X)  # which has no negative values
+    for weight in block.weights:
+        weight.assign(RNG.normal(scale=0.5, size=weight.shape))
+    first, first_bias, second, second_bias = (weight.numpy() for weight in block.weights)
+    change = convolved(np.maximum(convolved(X, first, first_bias), 0), second, second_bias)
+    np.testing.assert_allclose(block(X), np.maximum(X + change, 0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (28, 28, 3), (32, 32, 1), (32, 32, 3)])
+def test_resnet_fits_grey_and_colour_of_the_usual_sizes(shape):
+    encoder, decoder = networks.build("resnet", shape, 2, hidden=(4, 6), decoder_channels=5)
+    assert decoder(encoder(np.zeros((1, *shape)))[0]).shape == (1, *shape)
+    assert not any("normalization" in layer.name for layer in (*encoder.layers, *decoder.layers))
+    plain = networks.build("conv", shape, 2, hidden=(4, 6), decoder_channels=5)[0]
+    blocks = sum(2 * (9 * channels**2 + channels) for channels in (4, 6))
+    assert encoder.count_params() - plain.count_params() == blocks
 
 
 @pytest.mark.parametrize("name, units", [("mlp", [7, 5]), ("conv", [3])])
@@ -94,14 +147,15 @@ def test_conv_halves_the_image_with_either_padding(padding, flat):
     assert encoder.get_layer("z_mean").kernel.shape[0] == 11
 
 
+@pytest.mark.parametrize("name", ["conv", "resnet"])
 @pytest.mark.parametrize("shape", [(27, 28, 1), (28, 30, 1)])
-def test_conv_refuses_a_size_that_it_cannot_produce(shape):
+def test_conv_refuses_a_size_that_it_cannot_produce(shape, name):
     with pytest.raises(ValueError, match=f"divisible by 4.*{shape[0]}x{shape[1]}"):
-        networks.build("conv", shape, 2, hidden=(4, 4))
+        networks.build(name, shape, 2, hidden=(4, 4))
 
 
 def test_unknown_network_is_refused_with_the_choices():
-    with pytest.raises(ValueError, match=r"linear, mlp, conv.*'resnet-50'"):
+    with pytest.raises(ValueError, match=r"linear, mlp, gated, conv, resnet.*'resnet-50'"):
         networks.build("resnet-50", (8, 8, 1), 2)
 
 

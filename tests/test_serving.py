@@ -351,7 +351,7 @@ def test_the_servers_files_are_what_its_parsers_take(exported):
 # -- other formats --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["mlp", "conv-not-square", "autoencoder"])
+@pytest.mark.parametrize("name", ["mlp", "conv-not-square", "resnet", "continuous-bernoulli", "autoencoder"])
 def test_onnx_equals_keras(name, tmp_path):
     pytest.importorskip("tf2onnx", reason="tf2onnx is not installed")
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -366,7 +366,7 @@ def test_onnx_equals_keras(name, tmp_path):
     np.testing.assert_allclose(decoder.run(["image"], {"z": z.numpy()})[0], model.decode(z), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["mlp", "conv-not-square", "autoencoder"])
+@pytest.mark.parametrize("name", ["mlp", "conv-not-square", "resnet", "gated", "autoencoder"])
 def test_litert_equals_keras(name, tmp_path):
     interpreter = pytest.importorskip("ai_edge_litert.interpreter", reason="ai-edge-litert is not installed")
     case = next(case for case in CASES if case.name == name)
