@@ -7,6 +7,7 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "Autoencoder": "models",
+    "ConditionalVAE": "models",
     "HierarchicalVAE": "models",
     "NonFiniteLossError": "models",
     "VAE": "models",

@@ -35,7 +35,7 @@ def option(default, help, choices=None, minimum=None, above=None, maximum=None):
     return dataclasses.field(default=default, metadata=metadata)
 
 
-MODELS = ("vae", "hierarchical_vae", "autoencoder")
+MODELS = ("vae", "conditional_vae", "hierarchical_vae", "autoencoder")
 NETWORKS = ("linear", "mlp", "gated", "conv", "resnet")
 LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian", "discretized_logistic")
 PRIORS = ("standard_normal", "gaussian_mixture", "vampprior")
@@ -89,6 +89,7 @@ class ModelConfig:
     upper_hidden: tuple[int, ...] = option(
         (100, 100), "hierarchical_vae: units of the hidden layers between two stochastic ones.", minimum=1
     )
+    num_classes: int = option(10, "conditional_vae: number of classes; labels are from 0 to one less.", minimum=1)
     objective: str = option("elbo", "What is optimised.", choices=OBJECTIVES)
     beta: float = option(
         1.0,

@@ -1,4 +1,4 @@
-"""Layers that draw random numbers: the reparameterization trick and the corruption of inputs."""
+"""Layers: the reparameterization trick, the corruption of inputs, and class labels as vectors."""
 
 from functools import cached_property
 
@@ -41,6 +41,39 @@ class Draws:
     def log_prior(self):
         """log p(z) of each draw: float [s, b], nats."""
         return self.prior.log_prob(self.z)
+
+
+@keras.saving.register_keras_serializable(package="keras_vae")
+class OneHot(keras.layers.Layer):
+    """Class labels as vectors with a 1 at the label and 0 elsewhere.
+
+    Args:
+        num_classes: Int, K.
+
+    Call arguments:
+        labels: Int tensor [b], from 0 to K - 1.
+
+    Returns:
+        Float tensor [b, K].
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_vae.layers import OneHot
+    >>> OneHot(3)(np.array([2, 0])).numpy().tolist()
+    [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+    """
+
+    def __init__(self, num_classes, **kwargs):
+        super().__init__(**kwargs)
+        self.num_classes = num_classes
+        self.built = True
+
+    def call(self, labels):
+        return ops.one_hot(labels, self.num_classes, dtype=self.compute_dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "num_classes": self.num_classes}
 
 
 class RandomLayer(keras.layers.Layer):

@@ -9,6 +9,8 @@ import math
 import keras
 from keras import layers
 
+from keras_vae.layers import OneHot
+
 
 def build(
     network,
@@ -24,6 +26,7 @@ def build(
     heads=("z_mean", "z_log_var"),
     code_activation="linear",
     params_per_channel=1,
+    num_classes=0,
 ):
     """Builds the encoder and the decoder of a named network.
 
@@ -41,10 +44,13 @@ def build(
         heads: Names of the encoder's outputs, each [b, d].
         code_activation: Name of the activation of the encoder's outputs.
         params_per_channel: Int, numbers that the decoder emits for each channel of each pixel.
+        num_classes: Int, K, for networks that take a label as well; 0 for none. As a one-hot vector the label joins the
+            flattened pixels (linear, mlp, gated) or, as K constant planes, the channels (conv, resnet), and z.
 
     Returns:
         Pair (encoder, decoder) of functional models: image [b, h, w, c] -> a list of the heads, or the one there is;
-        z [b, d] -> parameters [b, h, w, c * params_per_channel], not squashed.
+        z [b, d] -> parameters [b, h, w, c * params_per_channel], not squashed. With `num_classes` they take lists
+        [image, label] and [z, label], the labels being int64 [b].
 
     Raises:
         ValueError: for an unknown name, or an image size that the network cannot produce.
@@ -66,14 +72,34 @@ def build(
         return layers.Dense(units, kernel_initializer=INITIALIZERS[initializer](), **options)
 
     image = keras.Input(image_shape, name="image")
-    features = encode(image, dense_layer, hidden=hidden, activation=activation, dense=dense, padding=padding)
+    image_inputs, label = _with_label(image, num_classes)
+    features = encode(image, label, dense_layer, hidden=hidden, activation=activation, dense=dense, padding=padding)
     codes = [dense_layer(latent_dim, activation=code_activation, name=head)(features) for head in heads]
     z = keras.Input((latent_dim,), name="z")
+    z_inputs, label = _with_label(z, num_classes)
     params = decode(
-        z, dense_layer, output_shape, hidden=hidden, activation=activation, decoder_channels=decoder_channels
+        _joined(z, label),
+        dense_layer,
+        output_shape,
+        hidden=hidden,
+        activation=activation,
+        decoder_channels=decoder_channels,
     )
-    encoder = keras.Model(image, codes[0] if len(codes) == 1 else codes, name="encoder")
-    return encoder, keras.Model(z, params, name="decoder")
+    encoder = keras.Model(image_inputs, codes[0] if len(codes) == 1 else codes, name="encoder")
+    return encoder, keras.Model(z_inputs, params, name="decoder")
+
+
+def _with_label(inputs, num_classes):
+    """(what a model takes, the one-hot label [b, K] or None)."""
+    if not num_classes:
+        return inputs, None
+    label = keras.Input((), dtype="int64", name="label")
+    return [inputs, label], OneHot(num_classes)(label)
+
+
+def _joined(features, label):
+    """Vectors [b, n] with the one-hot label [b, K], if there is one, behind them."""
+    return features if label is None else layers.Concatenate()([features, label])
 
 
 def build_latent(input_dim, latent_dim, *, hidden=(), activation="relu", initializer="fan_in_uniform"):
@@ -115,9 +141,9 @@ def build_latent(input_dim, latent_dim, *, hidden=(), activation="relu", initial
     return encoder, gaussian_network(z, hidden[::-1], input_dim, ("mean", "log_var"), "upper_decoder")
 
 
-def encode_mlp(image, dense_layer, *, hidden, activation, **_):
+def encode_mlp(image, label, dense_layer, *, hidden, activation, **_):
     """784-h-...: dense layers over flattened pixels. With no hidden layers this is the linear encoder."""
-    features = layers.Flatten()(image)
+    features = _joined(layers.Flatten()(image), label)
     for units in hidden:
         features = dense_layer(units, activation=activation)(features)
     return features
@@ -131,9 +157,9 @@ def decode_mlp(z, dense_layer, output_shape, *, hidden, activation, **_):
     return layers.Reshape(output_shape)(dense_layer(math.prod(output_shape))(features))
 
 
-def encode_gated(image, dense_layer, *, hidden, **_):
+def encode_gated(image, label, dense_layer, *, hidden, **_):
     """Like `encode_mlp`, of gated layers."""
-    features = layers.Flatten()(image)
+    features = _joined(layers.Flatten()(image), label)
     for units in hidden:
         features = gated_layer(features, dense_layer, units)
     return features
@@ -156,9 +182,13 @@ def gated_layer(features, dense_layer, units):
     return layers.Multiply()([dense_layer(units)(features), dense_layer(units, activation="sigmoid")(features)])
 
 
-def encode_conv(image, dense_layer, *, hidden, activation, dense, padding, residual=False):
+def encode_conv(image, label, dense_layer, *, hidden, activation, dense, padding, residual=False):
     """3x3 convolutions of stride 2, one for each entry of `hidden`."""
     features = image
+    if label is not None:
+        height, width, _ = image.shape[1:]
+        planes = layers.Reshape((height, width, label.shape[-1]))(layers.RepeatVector(height * width)(label))
+        features = layers.Concatenate()([image, planes])
     for channels in hidden:
         features = layers.Conv2D(channels, 3, strides=2, padding=padding, activation=activation)(features)
         if residual:
@@ -186,9 +216,9 @@ def decode_conv(z, dense_layer, output_shape, *, hidden, activation, decoder_cha
     return layers.Conv2DTranspose(channels, 3, padding="same")(features)
 
 
-def encode_resnet(image, dense_layer, **options):
+def encode_resnet(image, label, dense_layer, **options):
     """`encode_conv` with a residual block after each convolution."""
-    return encode_conv(image, dense_layer, residual=True, **options)
+    return encode_conv(image, label, dense_layer, residual=True, **options)
 
 
 def decode_resnet(z, dense_layer, output_shape, **options):
@@ -208,9 +238,9 @@ def residual_block(features, activation):
     return layers.Activation(activation)(layers.Add()([features, change]))
 
 
-def encode_linear(image, dense_layer, **_):
+def encode_linear(image, label, dense_layer, **_):
     """No hidden layer."""
-    return encode_mlp(image, dense_layer, hidden=(), activation=None)
+    return encode_mlp(image, label, dense_layer, hidden=(), activation=None)
 
 
 def decode_linear(z, dense_layer, output_shape, **_):

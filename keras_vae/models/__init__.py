@@ -5,10 +5,19 @@ from keras_vae.config import InputError, ModelConfig
 from keras_vae.layers import get_corruption
 from keras_vae.models.autoencoder import Autoencoder
 from keras_vae.models.base import LatentModel, NonFiniteLossError
+from keras_vae.models.conditional import ConditionalVAE
 from keras_vae.models.hierarchical import HierarchicalVAE
 from keras_vae.models.vae import VAE
 
-__all__ = ["VAE", "Autoencoder", "HierarchicalVAE", "LatentModel", "NonFiniteLossError", "build_model"]
+__all__ = [
+    "VAE",
+    "Autoencoder",
+    "ConditionalVAE",
+    "HierarchicalVAE",
+    "LatentModel",
+    "NonFiniteLossError",
+    "build_model",
+]
 
 # What each objective is made with: config field -> argument. A field of another objective is refused.
 OBJECTIVE_OPTIONS = {
@@ -29,7 +38,7 @@ def build_model(config, image_shape, seed=None):
         seed: Int seed of the noise, or None. Weights follow `keras.utils.set_random_seed`.
 
     Returns:
-        A `VAE`, a `HierarchicalVAE` or an `Autoencoder`.
+        A `VAE`, a `ConditionalVAE`, a `HierarchicalVAE` or an `Autoencoder`.
 
     Raises:
         ValueError: for options that do not go together.
@@ -57,12 +66,17 @@ def build_model(config, image_shape, seed=None):
         heads=("z_mean", "z_log_var") if is_vae else ("z",),
         code_activation="linear" if is_vae else config.code_activation,
         params_per_channel=likelihood.params_per_channel,
+        num_classes=config.num_classes if config.model == "conditional_vae" else 0,
     )
     if is_vae:
         components = {} if config.prior == "standard_normal" else {"num_components": config.prior_components}
         prior = priors.get(config.prior, **components)
         if not config.upper_latent_dims and config.model == "vae":
             return VAE(encoder, decoder, likelihood, prior, _objective(config), seed=seed)
+        if not config.upper_latent_dims and config.model == "conditional_vae":
+            return ConditionalVAE(
+                encoder, decoder, config.num_classes, likelihood, prior, _objective(config), seed=seed
+            )
         encoders, decoders = _with_upper_layers(config, encoder, decoder)
         return HierarchicalVAE(encoders, decoders, likelihood, prior, _objective(config), seed=seed)
     corruption = None

@@ -24,6 +24,7 @@ class LatentModel(keras.Model):
     """
 
     term_names = ("loss", "reconstruction_loss")
+    takes_labels = False  # whether the networks take a class label beside an image or z, and fit and evaluate need y
 
     def __init__(self, encoder, decoder, likelihood="bernoulli", **kwargs):
         super().__init__(**kwargs)
@@ -45,7 +46,7 @@ class LatentModel(keras.Model):
         """Terms of each example's loss.
 
         Args:
-            x: Float32 [b, ...], pixels in [0, 1].
+            x: Float32 [b, ...], pixels in [0, 1]; with labels, a list of these and int64 [b].
             training: Bool.
 
         Returns:
@@ -97,11 +98,7 @@ class LatentModel(keras.Model):
         Returns:
             Float32 [b, steps, ...], pixels in [0, 1].
         """
-        if steps < 2:
-            raise InputError(f"Invalid value for argument `steps`. Expected at least 2. Received: steps={steps}")
-        first, last = self.code(start)[:, None], self.code(end)[:, None]
-        share = tf.linspace(0.0, 1.0, steps)[None, :, None]
-        z = (1 - share) * first + share * last  # (b, steps, d)
+        z = lines_between(self.code(start), self.code(end), steps)
         images = self.decode(tf.reshape(z, (-1, z.shape[-1])))
         return tf.reshape(images, (z.shape[0], steps, *images.shape[1:]))
 
@@ -170,24 +167,26 @@ class LatentModel(keras.Model):
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Updates the metrics given to `compile`: an image is the target of its own reconstruction."""
-        return super().compute_metrics(x, x, y_pred, sample_weight)
+        images = tf.nest.flatten(x)[0]
+        return super().compute_metrics(images, images, y_pred, sample_weight)
 
     def fit(self, x=None, y=None, **kwargs):
         """Trains; see `keras.Model.fit`.
 
         Args:
             x: Images in [0, 1], as an array or as a dataset of images, (images, labels) or
-                (images, labels, sample_weight). Labels are ignored. The loss is the weighted mean over the batch.
-            y: Ignored.
+                (images, labels, sample_weight). The loss is the weighted mean over the batch.
+            y: Labels, which only a `ConditionalVAE` looks at.
             **kwargs: Everything else that `keras.Model.fit` takes.
 
         Raises:
             InputError: for images of a wrong shape, NaN, or pixels out of [0, 1], before training starts.
             NonFiniteLossError: if the loss or a gradient becomes NaN or infinite; the weights stay those before.
         """
-        self._check_images(x)
+        self._check_data(x, y)
         validation = kwargs.get("validation_data")
-        self._check_images(validation[0] if isinstance(validation, (tuple, list)) else validation)
+        if validation is not None:
+            self._check_data(*validation[:2] if isinstance(validation, (tuple, list)) else (validation,))
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # a dataset shuffles itself, and Keras warns that it will not
         y = _labels(x, y, kwargs)
@@ -210,11 +209,12 @@ class LatentModel(keras.Model):
             InputError: for images of a wrong shape, NaN, or pixels out of [0, 1].
         """
         if not kwargs.get("_use_cached_eval_dataset"):
-            self._check_images(x)
+            self._check_data(x, y)
         return super().evaluate(x, _labels(x, y, kwargs), **kwargs)
 
     def train_step(self, data):
-        x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        x = self._inputs(x, y)
         weight = self._example_weight(x, sample_weight)
         total_weight = all_reduce_sum(tf.reduce_sum(weight))
         passes = self._passes
@@ -241,7 +241,8 @@ class LatentModel(keras.Model):
         return terms, loss, tape.gradient(scaled_loss, self.trainable_variables)
 
     def test_step(self, data):
-        x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        x = self._inputs(x, y)
         terms = self.loss_terms(x, training=False)
         return self._update_metrics(x, terms, self._example_weight(x, sample_weight))
 
@@ -270,17 +271,25 @@ class LatentModel(keras.Model):
         # Keras would average the first batch over the replicas, which fails where their shares differ in size
         if self.built:
             iterator, data_batch = None, tf.zeros((1, *self.image_shape))
+            if self.takes_labels:
+                data_batch = ([data_batch, tf.zeros((1,), "int64")],)
         super()._maybe_symbolic_build(iterator, data_batch)
 
     # -- helpers ------------------------------------------------------------------------------------------------
 
+    def _inputs(self, x, y):
+        """What `loss_terms` and `reconstruct` take, from images and labels as they came to `fit`."""
+        return x
+
     def _build_networks(self, input_shape, heads):
         """Builds encoder and decoder and checks that they fit each other. Returns the shape of z, (None, d)."""
         self.image_shape = tuple(input_shape[1:])
-        z_shape = check_network("encoder", self.encoder, input_shape, [(head, (None, None)) for head in heads])
+        labels = [keras.KerasTensor((None,), "int64")] if self.takes_labels else []
+        outputs = [(head, (None, None)) for head in heads]
+        z_shape = check_network("encoder", self.encoder, input_shape, outputs, labels)
         *pixels, channels = input_shape
         params_shape = (*pixels, channels * self.likelihood.params_per_channel)
-        check_network("decoder", self.decoder, z_shape, [("parameters of p(x|z)", params_shape)])
+        check_network("decoder", self.decoder, z_shape, [("parameters of p(x|z)", params_shape)], labels)
         return z_shape
 
     def _function_of(self, step):
@@ -290,7 +299,7 @@ class LatentModel(keras.Model):
 
     def _example_weight(self, x, sample_weight):
         """Weight of each example, float32 [b]."""
-        ones = tf.ones([tf.shape(x)[0]])
+        ones = tf.ones([tf.shape(tf.nest.flatten(x)[0])[0]])
         return ones if sample_weight is None else ones * tf.reshape(tf.cast(sample_weight, "float32"), [-1])
 
     def _global_gradients(self, gradients, loss):
@@ -316,8 +325,8 @@ class LatentModel(keras.Model):
             return self.get_metrics_result()
         return self.compute_metrics(x, x, self.reconstruct(x), sample_weight=weight)
 
-    def _check_images(self, x):
-        """Refuses images that can be seen to be wrong before any work starts."""
+    def _check_data(self, x, y=None):
+        """Refuses images, and labels, that can be seen to be wrong before any work starts."""
         spec = x
         if isinstance(x, tf.data.Dataset):
             spec = x.element_spec[0] if isinstance(x.element_spec, tuple) else x.element_spec
@@ -357,17 +366,34 @@ def check_pixels(x, shape=None):
         )
 
 
-def check_network(name, network, input_shape, expected):
+def lines_between(first, last, steps):
+    """The straight lines between codes [b, d], both ends included: float32 [b, steps, d]."""
+    if steps < 2:
+        raise InputError(f"Invalid value for argument `steps`. Expected at least 2. Received: steps={steps}")
+    share = tf.linspace(0.0, 1.0, steps)[None, :, None]
+    return (1 - share) * first[:, None] + share * last[:, None]
+
+
+def check_network(name, network, input_shape, expected, labels=()):
     """Builds a network and refuses it unless its outputs are as `expected`: a list of (name, shape).
+
+    Args:
+        name: Name of the argument that the network was.
+        network: The network.
+        input_shape: Shape of what it takes.
+        expected: List of (name, shape).
+        labels: List of the symbolic labels that it takes as well, of one or none.
 
     Returns:
         Shape of the first output.
     """
     wanted = ", ".join(f"{output} {list(shape)}" for output, shape in expected)
     try:
-        outputs = keras.tree.flatten(network(keras.KerasTensor(input_shape)))
+        inputs = keras.KerasTensor(input_shape)
+        outputs = keras.tree.flatten(network([inputs, *labels] if labels else inputs))
     except ValueError as error:
-        raise InputError(f"Argument `{name}` must take {input_shape} and return {wanted}. It fails: {error}") from None
+        taken = f"a list of {input_shape} and labels [None]" if labels else input_shape
+        raise InputError(f"Argument `{name}` must take {taken} and return {wanted}. It fails: {error}") from None
     shapes = [tuple(output.shape) for output in outputs]
     fits = [tf.TensorShape(got).is_compatible_with(want) for got, (_, want) in zip(shapes, expected, strict=False)]
     if len(shapes) != len(expected) or not all(fits):

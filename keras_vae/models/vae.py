@@ -93,7 +93,6 @@ class VAE(LatentModel):
         self.built = True
 
     def loss_terms(self, x, training):
-        x = ops.cast(x, "float32")
         draws = self.sampling.draw(self.encoder(x, training=training), self.objective.num_samples)
         loss, log_likelihood = self.objective(
             draws,
@@ -115,7 +114,7 @@ class VAE(LatentModel):
         """
         params = ops.cast(self.decoder(ops.reshape(z, (-1, z.shape[-1])), training=training), "float32")
         params = ops.reshape(params, (*z.shape[:1], -1, *params.shape[1:]))
-        return self.likelihood.log_prob(x, params)
+        return self.likelihood.log_prob(ops.cast(x, "float32"), params)
 
     def encode(self, x):
         """Images [b, ...] in [0, 1] -> (z_mean, z_log_var), each float32 [b, d]."""
