@@ -45,6 +45,13 @@ def seeds(seed):
     return _require(in_range, f"seed must be from 0 to {MAX_SEED}", seed)
 
 
+def labels(label, num_classes):
+    """Checks int64 labels [b]: from 0 to num_classes - 1."""
+    label = batch("label", label, ())
+    in_range = tf.reduce_all(tf.logical_and(label >= 0, label < num_classes))
+    return _require(in_range, f"label must be from 0 to {num_classes - 1}", label)
+
+
 def same_batch(**tensors):
     """Checks that tensors agree on their first dimension. Returns them as a list."""
     (first, tensor), *others = tensors.items()

@@ -118,6 +118,8 @@ def golden_input(model, name, field):
     pixels = np.round(shades * 255).astype(np.uint8)
     if name == "seed":
         return tf.constant(GOLDEN_SEEDS, tf.int64)
+    if name == "label":
+        return tf.constant(field.range, tf.int64)
     if name == "z":
         return tf.constant(np.round(generator.normal(size=(GOLDEN_ROWS, *field.shape)), 3), tf.float32)
     if name == "image_bytes":

@@ -174,13 +174,13 @@ def _differences_from_keras(model, staging):
     """Compares signature `serve`, loaded from the disk, with the Keras model itself."""
     failures = []
     fields = signatures.build(model)
-    for name, compute in {"encoder": lambda image: signatures.encode(model, image), "decoder": model.decode}.items():
-        ((input_name, field),) = fields[name]["serve"].inputs.items()
-        rows = contract.golden_input(model, input_name, field)
-        expected = compute(rows)
+    halves = {"encoder": lambda *inputs: signatures.encode(model, *inputs), "decoder": model.decode}
+    for name, compute in halves.items():
+        rows = {key: contract.golden_input(model, key, field) for key, field in fields[name]["serve"].inputs.items()}
+        expected = compute(*rows.values())
         expected = expected if isinstance(expected, dict) else {"image": expected}
         with verify.Model(os.path.join(staging, name)) as loaded:
-            answer = loaded.run("serve", {input_name: rows.numpy()})
+            answer = loaded.run("serve", {key: value.numpy() for key, value in rows.items()})
         for output, value in expected.items():
             error = np.max(np.abs(answer[output] - value) / np.maximum(1, np.abs(value)))
             if not error <= KERAS_TOLERANCE:

@@ -34,18 +34,18 @@ def write(format, model, folder):
     """
     _, suffix, convert, load = FORMATS[format]
     fields = signatures.build(model)
-    for name, function in {"encoder": lambda image: signatures.encode(model, image), "decoder": model.decode}.items():
+    halves = {"encoder": lambda *inputs: signatures.encode(model, *inputs), "decoder": model.decode}
+    for name, function in halves.items():
         signature = fields[name]["serve"]
-        ((input_name, field),) = signature.inputs.items()
         output_names = list(signature.outputs)
-        computed = _named(function, input_name, output_names)
+        computed = _named(function, list(signature.inputs), output_names)
         path = os.path.join(folder, f"{name}.{suffix}")
-        convert(computed, field.spec(input_name), path)
+        convert(computed, [field.spec(key) for key, field in signature.inputs.items()], path)
         run = load(path)
-        rows = contracts.golden_input(model, input_name, field).numpy()
-        for batch in (rows, rows[:1]):
-            expected = computed(**{input_name: tf.constant(batch)})
-            answer = run(input_name, batch)
+        rows = {key: contracts.golden_input(model, key, field).numpy() for key, field in signature.inputs.items()}
+        for batch in (rows, {key: value[:1] for key, value in rows.items()}):
+            expected = computed(**{key: tf.constant(value) for key, value in batch.items()})
+            answer = run(batch)
             for output in output_names:
                 error = np.max(np.abs(answer[output] - expected[output]) / np.maximum(1, np.abs(expected[output])))
                 if not error <= TOLERANCE:
@@ -54,24 +54,25 @@ def write(format, model, folder):
                     )
 
 
-def _named(function, input_name, output_names):
-    """A tf.function from one tensor of that name to a dict of tensors of those names."""
+def _named(function, input_names, output_names):
+    """A tf.function from tensors of those names to a dict of tensors of those names."""
 
     def named(**inputs):
-        result = function(inputs[input_name])
+        result = function(*(inputs[name] for name in input_names))
         return result if isinstance(result, dict) else {output_names[0]: result}
 
     return tf.function(named, autograph=False)
 
 
-def _convert_to_onnx(function, spec, path):
+def _convert_to_onnx(function, specs, path):
     import logging
 
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     import tf2onnx
 
-    positional = tf.function(lambda tensor: function(**{spec.name: tensor}), autograph=False)
-    tf2onnx.convert.from_function(positional, [spec], opset=ONNX_OPSET, output_path=path)
+    names = [spec.name for spec in specs]
+    positional = tf.function(lambda *tensors: function(**dict(zip(names, tensors, strict=True))), autograph=False)
+    tf2onnx.convert.from_function(positional, specs, opset=ONNX_OPSET, output_path=path)
 
 
 def _load_onnx(path):
@@ -79,12 +80,12 @@ def _load_onnx(path):
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return lambda name, rows: dict(zip(names, session.run(None, {name: rows}), strict=True))
+    return lambda rows: dict(zip(names, session.run(None, rows), strict=True))
 
 
-def _convert_to_litert(function, spec, path):
+def _convert_to_litert(function, specs, path):
     module = tf.Module()
-    concrete = function.get_concrete_function(**{spec.name: spec})
+    concrete = function.get_concrete_function(**{spec.name: spec for spec in specs})
     module.weights = list(concrete.graph.variables)
     with tempfile.TemporaryDirectory() as folder:  # the way through a SavedModel keeps the names
         tf.saved_model.save(module, folder, {"serve": concrete})
@@ -97,7 +98,7 @@ def _load_litert(path):
     from ai_edge_litert.interpreter import Interpreter
 
     runner = Interpreter(model_path=path).get_signature_runner("serve")
-    return lambda name, rows: runner(**{name: rows})
+    return lambda rows: runner(**rows)
 
 
 # name -> (module: package of each thing needed, suffix of the files, writer, loader)

@@ -5,7 +5,7 @@ warmup and verification follow.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tensorflow as tf
@@ -105,17 +105,54 @@ def build(model, binarization="none"):
         )
     # as functions of their own, so that a graph holds each network once, however many signatures use it
     pixels, code = (tf.TensorSpec((None, *shape)) for shape in (image_shape(model), (model.latent_dim,)))
-    network = tf.function(lambda image: encode(model, image), input_signature=[pixels], autograph=False)
-    decode = tf.function(decoding(model), input_signature=[code], autograph=False)
-    models = {"encoder": encoder_signatures(model, network, binarization), "decoder": decoder_signatures(model, decode)}
-    if isinstance(model, VAE):
-        models["vae"] = vae_signatures(model, network, decode)
-    return models
+    labels = [tf.TensorSpec((None,), tf.int64)] if model.takes_labels else []
+    network = tf.function(
+        lambda image, *label: encode(model, image, *label), input_signature=[pixels, *labels], autograph=False
+    )
+    decode = tf.function(decoding(model), input_signature=[code, *labels], autograph=False)
+
+    def served(*label):
+        def encode(image):
+            return network(image, *label)
+
+        models = {
+            "encoder": encoder_signatures(model, encode, binarization),
+            "decoder": decoder_signatures(model, lambda z: decode(z, *label)),
+        }
+        if isinstance(model, VAE):
+            models["vae"] = vae_signatures(
+                model,
+                encode,
+                lambda z: decode(z, *label),
+                lambda image, z: model.log_likelihood([image, *label] if label else image, z),
+            )
+        return models
+
+    return with_label(model.num_classes, served) if model.takes_labels else served()
+
+
+def with_label(num_classes, served):
+    """The models of `served(label)`, every signature of which takes the input `label` as well."""
+    field = Field("int64", (), "none", "The class of the image.", (0, num_classes - 1))
+
+    def signature_with_label(name, key, signature):
+        def function(label, **inputs):
+            (first, tensor), *_ = inputs.items()
+            label = checks.labels(label, num_classes)
+            inputs[first], label = checks.same_batch(**{first: tensor}, label=label)
+            return served(label)[name][key].function(**inputs)
+
+        return replace(signature, function=function, inputs={**signature.inputs, "label": field})
+
+    return {
+        name: {key: signature_with_label(name, key, signature) for key, signature in entries.items()}
+        for name, entries in served().items()
+    }
 
 
 def image_shape(model):
     """Shape of one image."""
-    return tuple(model.encoder.input_shape[1:])
+    return model.image_shape
 
 
 def encoder_signatures(model, encode, binarization):
@@ -201,8 +238,8 @@ def decoder_signatures(model, decode):
     return signatures
 
 
-def vae_signatures(model, encode, decode):
-    """Signatures that need both halves; `encode` and `decode` as for the halves."""
+def vae_signatures(model, encode, decode, log_likelihood):
+    """Signatures that need both halves; `encode` and `decode` as for the halves, `log_likelihood` of image and z."""
     shape = image_shape(model)
 
     def reconstruct(image):
@@ -213,7 +250,7 @@ def vae_signatures(model, encode, decode):
         encoded = encode(image)
         z = draw_posterior(seed=seed, **encoded)[None]
         kl = model.prior.kl(encoded["z_mean"], bounded(encoded["z_log_var"]), z, upper_noise(seed))
-        return {"elbo": model.log_likelihood(image, z)[0] - kl}
+        return {"elbo": log_likelihood(image, z)[0] - kl}
 
     pixels, _ = image_fields(shape)
     elbo = Field(
@@ -237,9 +274,9 @@ def vae_signatures(model, encode, decode):
 # -- what the signatures are made of ------------------------------------------------------------------------------
 
 
-def encode(model, image):
+def encode(model, image, *label):
     """Images float32 [b, ...] -> dict of float32 [b, d]: z_mean and z_log_var of a VAE, z of an autoencoder."""
-    encoded = model.encode(image)
+    encoded = model.encode(image, *label)
     return dict(zip(("z_mean", "z_log_var"), encoded, strict=True)) if isinstance(model, VAE) else {"z": encoded}
 
 
@@ -247,8 +284,8 @@ def decoding(model):
     """The function z [b, d] -> images that `model.decode` is, with the decoder in its faster form."""
     decoder = faster(model.decoder)
 
-    def decode(z):
-        params = ops.cast(decoder(z, training=False), "float32")
+    def decode(z, *label):
+        params = ops.cast(decoder([z, *label] if label else z, training=False), "float32")
         return ops.clip(model.likelihood.mean(params), 0.0, 1.0)
 
     return decode
