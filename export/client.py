@@ -3,6 +3,7 @@
     python export/client.py encode digit.png
     python export/client.py decode 0.1 -1.3 --out image.png
     python export/client.py generate 7 8 9 --out image.png --grpc
+    python export/client.py --label 3 generate 7 8 9        (a conditional model: three images of class 3)
 
 REST needs numpy alone; gRPC needs tensorflow-serving-api as well. Requests are compared with contract.json before they
 are sent: when a server batches, one malformed request fails everybody's whose rows it was merged with.
@@ -31,29 +32,31 @@ class Client:
             contract = json.loads(pathlib.Path(contract).read_text())
         self.contract = contract
 
-    def encode_png(self, *files):
+    # A conditional model wants `label=[...]` as well, the class of each row, in all of these.
+
+    def encode_png(self, *files, **label):
         """PNG or JPEG files, as bytes -> dict of arrays [n, d]: z_mean and z_log_var, or z of an autoencoder."""
-        return self.predict("encoder", "encode_png", image_bytes=list(files))
+        return self.predict("encoder", "encode_png", image_bytes=list(files), **label)
 
-    def decode(self, z):
+    def decode(self, z, **label):
         """z [n, d] -> images float32 [n, h, w, c] in [0, 1]."""
-        return self.predict("decoder", "serve", z=z)["image"]
+        return self.predict("decoder", "serve", z=z, **label)["image"]
 
-    def decode_png(self, z):
+    def decode_png(self, z, **label):
         """z [n, d] -> PNG files, as bytes [n]."""
-        return self.predict("decoder", "decode_png", z=z)["image_bytes"]
+        return self.predict("decoder", "decode_png", z=z, **label)["image_bytes"]
 
-    def generate(self, seeds):
+    def generate(self, seeds, **label):
         """Seeds [n] -> dict of arrays: z [n, d] and image [n, h, w, c]. The same seed gives the same image."""
-        return self.predict("decoder", "generate", seed=seeds)
+        return self.predict("decoder", "generate", seed=seeds, **label)
 
-    def predict(self, model, signature, *, version=None, label=None, **inputs):
+    def predict(self, model, signature, *, version=None, version_label=None, **inputs):
         """Calls a signature with a batch of rows.
 
         Args:
             model, signature: Names, as in contract.json.
             version: Int, or None for the newest that the server has.
-            label: Label of a version, instead of its number.
+            version_label: Label of a version, instead of its number.
             **inputs: Arrays, or what becomes one.
 
         Returns:
@@ -65,7 +68,7 @@ class Client:
         """
         entry = self._entry(model, signature)
         arrays = check_inputs(entry["inputs"], inputs)
-        answer = self._send(model, signature, version, label, arrays, entry)
+        answer = self._send(model, signature, version, version_label, arrays, entry)
         missing = set(entry["outputs"]) - set(answer)
         if missing:
             raise ServingError(f"The answer of {model}/{signature} has no {', '.join(sorted(missing))}.")
@@ -95,9 +98,10 @@ class RestClient(Client):
         super().__init__(contract)
         self.url, self.rows, self.timeout = url.rstrip("/"), rows, timeout
 
-    def _send(self, model, signature, version, label, arrays, entry):
+    def _send(self, model, signature, version, version_label, arrays, entry):
         document = rest_document(signature, arrays, self.rows)
-        place = f"/labels/{label}" if label is not None else f"/versions/{version}" if version is not None else ""
+        place = f"/versions/{version}" if version is not None else ""
+        place = f"/labels/{version_label}" if version_label is not None else place
         request = urllib.request.Request(
             f"{self.url}/v1/models/{model}{place}:predict",
             json.dumps(document).encode(),
@@ -125,11 +129,11 @@ class GrpcClient(Client):
         self.channel = grpc.insecure_channel(address, options)
         self.stub, self.timeout = prediction_service_pb2_grpc.PredictionServiceStub(self.channel), timeout
 
-    def _send(self, model, signature, version, label, arrays, entry):
+    def _send(self, model, signature, version, version_label, arrays, entry):
         import grpc
         import tensorflow as tf
 
-        request = grpc_request(model, signature, arrays, version, label)
+        request = grpc_request(model, signature, arrays, version, version_label)
         try:
             answer = self.stub.Predict(request, timeout=self.timeout)
         except grpc.RpcError as error:
@@ -213,7 +217,7 @@ def _from_json(values, dtype):
     return np.array(values, dtype)
 
 
-def grpc_request(model, signature, arrays, version=None, label=None):
+def grpc_request(model, signature, arrays, version=None, version_label=None):
     """A PredictRequest."""
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2
@@ -221,8 +225,8 @@ def grpc_request(model, signature, arrays, version=None, label=None):
     request = predict_pb2.PredictRequest()
     request.model_spec.name = model
     request.model_spec.signature_name = signature
-    if label is not None:
-        request.model_spec.version_label = label
+    if version_label is not None:
+        request.model_spec.version_label = version_label
     elif version is not None:
         request.model_spec.version.value = version
     for name, array in arrays.items():
@@ -238,6 +242,7 @@ def main(arguments=None):
     parser.add_argument("--contract", default="contract.json", help="path of the export's contract.json")
     parser.add_argument("--server", help="http://localhost:8501, or with --grpc localhost:8500")
     parser.add_argument("--grpc", action="store_true", help="gRPC instead of REST")
+    parser.add_argument("--label", type=int, help="of a conditional model: the class of the images")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("encode", help="PNG or JPEG -> z").add_argument("file", type=pathlib.Path)
     decode = commands.add_parser("decode", help="z -> PNG")
@@ -250,12 +255,19 @@ def main(arguments=None):
     try:
         address = [options.server] if options.server else []
         client = (GrpcClient if options.grpc else RestClient)(options.contract, *address)
+
+        def label(count):
+            return {} if options.label is None else {"label": [options.label] * count}
+
         if options.command == "encode":
-            for name, value in client.encode_png(options.file.read_bytes()).items():
+            for name, value in client.encode_png(options.file.read_bytes(), **label(1)).items():
                 print(name, value[0].tolist())
             return 0
-        z = np.array([options.z]) if options.command == "decode" else client.generate(options.seed)["z"]
-        for number, file in enumerate(client.decode_png(z)):
+        if options.command == "decode":
+            z = np.array([options.z])
+        else:
+            z = client.generate(options.seed, **label(len(options.seed)))["z"]
+        for number, file in enumerate(client.decode_png(z, **label(len(z)))):
             path = options.out.with_stem(f"{options.out.stem}-{number}") if len(z) > 1 else options.out
             path.write_bytes(file)
             print(path)

@@ -74,9 +74,9 @@ def test_the_short_ways(served, exported):
 
 def test_version_and_label_are_sent(served):
     z = np.zeros((1, 3))
-    for place in ({"version": 1}, {"label": "stable"}):
+    for place in ({"version": 1}, {"version_label": "stable"}):
         assert served.predict("decoder", "serve", z=z, **place)["image"].shape == (1, 8, 12, 3)
-    for place in ({"version": 2}, {"label": "canary"}):
+    for place in ({"version": 2}, {"version_label": "canary"}):
         with pytest.raises(client.ServingError, match=r"404|NOT_FOUND"):
             served.predict("decoder", "serve", z=z, **place)
 
@@ -217,7 +217,7 @@ def test_a_real_server_swaps_versions_under_load(tmp_path):
                 request = verify.golden_request(contract["models"][name]["signatures"][signature])
                 with verify.Model(written.paths[name]) as loaded:
                     assert_same(one.predict(name, signature, **request), loaded.run(signature, request))
-            one.predict("encoder", "serve", image=np.zeros((1, 8, 12, 3)), label="stable")
+            one.predict("encoder", "serve", image=np.zeros((1, 8, 12, 3)), version_label="stable")
         failures, answered, done = [], [], threading.Event()
 
         def ask(one):
