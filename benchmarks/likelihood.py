@@ -7,6 +7,7 @@ already is not done again, and a run that was stopped is continued: the command 
 set takes hours; the table is written from whatever is in the folder RUNS.
 """
 
+import json
 import os
 import resource
 import subprocess
@@ -21,7 +22,19 @@ from keras_vae.config import InputError
 from keras_vae.presets import get_preset
 from keras_vae.runs import write_json
 
-NAMES = ("burda-vae", "burda-iwae", "burda-dreg", "burda-2layer", "beta-tc")
+_LAST = "--epochs 20 --learning-rate 5e-4"
+# name -> runs, each of which starts with the weights of the one before it: (folder, what is given to `keras-vae train`).
+# An IWAE is trained with k = 1 first, as a VAE, at a twelfth of the cost of an epoch, and with k = 50 at the end.
+STAGES = {
+    "burda-vae": [("burda-vae", "burda-vae")],
+    "burda-iwae": [("burda-vae", "burda-vae"), ("burda-iwae", f"burda-iwae {_LAST}")],
+    "burda-dreg": [("burda-vae", "burda-vae"), ("burda-dreg", f"burda-dreg {_LAST}")],
+    "burda-2layer": [
+        ("burda-2layer-k1", "burda-2layer --objective elbo --epochs 200 --batch-size 100"),
+        ("burda-2layer", f"burda-2layer {_LAST}"),
+    ],
+    "beta-tc": [("beta-tc", "beta-tc")],
+}
 
 
 @click.command(help=__doc__)
@@ -31,21 +44,28 @@ NAMES = ("burda-vae", "burda-iwae", "burda-dreg", "burda-2layer", "beta-tc")
 @click.option("--threads", default=os.cpu_count(), show_default=True, help="Threads of TensorFlow.")
 def main(names, mnist_dir, runs, threads):
     try:
-        for name in names or NAMES:
-            get_preset(name)
-            train(name, runs / name, mnist_dir, threads)
+        for name in names or STAGES:
+            if name not in STAGES:
+                raise InputError(f"Unknown name {name!r}. Expected one of: {', '.join(STAGES)}.")
+            before = None
+            for folder, arguments in STAGES[name]:
+                train(arguments.split(), runs / folder, before, mnist_dir, threads)
+                before = runs / folder
     except InputError as error:
         raise click.UsageError(str(error)) from None
 
 
-def train(name, path, mnist_dir, threads):
-    """Trains one preset, or goes on with it, and adds up the time that it took."""
-    if (path / "minutes.json").exists() and not (path / "checkpoints").exists():
+def train(arguments, path, start_from, mnist_dir, threads):
+    """Trains one run, or goes on with it, and adds up the time that it took."""
+    times = path / "minutes.json"
+    if times.exists() and not (path / "checkpoints").exists():
         return
-    command = ["train", name, "--dataset", "mnist", "--run-dir", str(path)]
+    command = ["train", *arguments, "--dataset", "mnist", "--run-dir", str(path)]
     command += ["--mnist-dir", mnist_dir] if mnist_dir else []
+    command += ["--start-from", str(start_from)] if start_from else []
+    before = json.loads(times.read_text()) if times.exists() else {}
     minutes = keras_vae(command, threads)
-    write_json(path / "minutes.json", minutes | {"threads": threads})
+    write_json(times, {name: value + before.get(name, 0) for name, value in minutes.items()} | {"threads": threads})
 
 
 def keras_vae(arguments, threads):

@@ -142,6 +142,9 @@ class TrainingConfig:
     optimizer: str = option("adam", "Optimizer.", choices=OPTIMIZERS)
     learning_rate: float = option(1e-3, "Learning rate.", above=0)
     schedule: str = option("constant", "Course of the learning rate.", choices=SCHEDULES)
+    start_from: str | None = option(
+        None, "Run directory with whose weights to start, of a model of the same sizes; its objective may be another."
+    )
     seed: int = option(0, "Seed of weights, shuffling, binarisation and noise.", minimum=0, maximum=2**31 - 1)
     sample_every: int = option(0, "Write a grid of samples every this many steps; 0 for once an epoch.", minimum=0)
     nll_samples: int = option(

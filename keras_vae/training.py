@@ -302,7 +302,22 @@ def _build(config, images):
     if config.model.output_bias == "data_mean":
         some = images.train.images[np.arange(min(10_000, len(images.train)))]
         model.start_at_mean(data.to_pixels(some).mean(axis=0))
+    if config.training.start_from is not None:
+        _start_from(model, Run.open(config.training.start_from))
     return model
+
+
+def _start_from(model, run):
+    """Gives a model the weights that were trained in another run."""
+    trained = run.load_model().trainable_variables
+    own = model.trainable_variables
+    shapes, found = ([tuple(variable.shape) for variable in variables] for variables in (own, trained))
+    if shapes != found:
+        raise InputError(
+            f"Cannot start from {run.path}: its model has other sizes. Expected weights {shapes}. Received {found}"
+        )
+    for variable, value in zip(own, trained, strict=True):
+        variable.assign(keras.ops.convert_to_numpy(value))
 
 
 def _optimizer(training, steps_per_epoch):
