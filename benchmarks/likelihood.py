@@ -19,11 +19,10 @@ import click
 
 import keras_vae_cli  # noqa: F401  no TensorFlow in this process until it is needed
 from keras_vae.config import InputError
-from keras_vae.presets import get_preset
 from keras_vae.runs import write_json
 
 _LAST = "--epochs 20 --learning-rate 5e-4"
-# name -> runs, each of which starts with the weights of the one before it: (folder, what is given to `keras-vae train`).
+# name -> runs: (folder, what is given to `keras-vae train`); each starts with the weights of the one before it.
 # An IWAE is trained with k = 1 first, as a VAE, at a twelfth of the cost of an epoch, and with k = 50 at the end.
 STAGES = {
     "burda-vae": [("burda-vae", "burda-vae")],
