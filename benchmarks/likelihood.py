@@ -32,6 +32,8 @@ STAGES = {
         ("burda-2layer-k1", "burda-2layer --objective elbo --epochs 200 --batch-size 100"),
         ("burda-2layer", f"burda-2layer {_LAST}"),
     ],
+    "vampprior-standard": [("vampprior-standard", "vampprior-standard --epochs 20")],
+    "vampprior": [("vampprior", "vampprior --epochs 20")],
     "beta-tc": [("beta-tc", "beta-tc")],
 }
 

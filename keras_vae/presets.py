@@ -30,6 +30,17 @@ _BURDA = {
     "binarization": "dynamic",
     "schedule": "cosine",
 }
+# Tomczak and Welling, VAE with a VampPrior, 2018, section 4: the VAE with one stochastic layer.
+_VAMP = {
+    "network": "gated",
+    "hidden": (300, 300),
+    "latent_dim": 40,
+    "initializer": "glorot_uniform",
+    "binarization": "dynamic",
+    "schedule": "cosine",
+    "batch_size": 100,
+    "epochs": 100,
+}
 _BURDA_K50 = {**_BURDA, "importance_samples": 50, "batch_size": 50, "epochs": 30}
 
 PRESETS = {
@@ -182,6 +193,19 @@ PRESETS = {
             upper_latent_dims=(50,),
             upper_hidden=(100, 100),
             objective="iwae",
+        ),
+        _preset(
+            "vampprior",
+            "gated 300-300, z 40, VampPrior with 500 pseudo-inputs",
+            "NLL at least 1 nat lower than vampprior-standard",
+            **_VAMP,
+            prior="vampprior",
+        ),
+        _preset(
+            "vampprior-standard",
+            "the same network with the standard prior",
+            "the row above against this one",
+            **_VAMP,
         ),
         _preset(
             "beta-tc",

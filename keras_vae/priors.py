@@ -148,6 +148,25 @@ class GaussianMixture(Mixture):
         self.means = self.add_weight(name="means", shape=shape, initializer=keras.initializers.RandomNormal(stddev=1.0))
         self.log_vars = self.add_weight(name="log_vars", shape=shape, initializer="zeros")
 
+    def fit(self, z, seed=0):
+        """Fits the mixture to draws of z by expectation maximisation, with scikit-learn.
+
+        Args:
+            z: Float [n, d], for example draws from q(z|x) of training images.
+            seed: Int seed of the start.
+
+        Returns:
+            The prior itself.
+        """
+        from sklearn.mixture import GaussianMixture as ExpectationMaximisation
+
+        fitted = ExpectationMaximisation(self.num_components, covariance_type="diag", random_state=seed, reg_covar=1e-4)
+        fitted.fit(ops.convert_to_numpy(z))
+        self.logits.assign(ops.log(fitted.weights_))
+        self.means.assign(fitted.means_)
+        self.log_vars.assign(ops.log(fitted.covariances_))
+        return self
+
     def components(self):
         return tuple(map(ops.convert_to_tensor, (self.logits, self.means, self.log_vars)))
 
@@ -159,8 +178,8 @@ class GaussianMixture(Mixture):
 class VampPrior(Mixture):
     """p(z) = 1/K sum_k q(z|u_k): the mixture of what the encoder makes of K learned pseudo-inputs u_k.
 
-    The pseudo-inputs are shaped like the encoder's input and kept in [0, 1] by clipping. KL(q || p) is estimated from
-    the draws of z.
+    The pseudo-inputs are shaped like the encoder's input and start as uniform noise, or where `start_at` puts them;
+    nothing keeps them in [0, 1]. KL(q || p) is estimated from the draws of z.
 
     Args:
         num_components: Int, K.
@@ -199,11 +218,11 @@ class VampPrior(Mixture):
         )
 
     def start_at(self, images):
-        """Sets the pseudo-inputs to `images`, float [K, ...] in [0, 1]."""
+        """Sets the pseudo-inputs to `images`, float [K, ...]."""
         self.pseudo_inputs.assign(images)
 
     def components(self):
-        means, log_vars = self._encode(ops.clip(ops.convert_to_tensor(self.pseudo_inputs), 0.0, 1.0))
+        means, log_vars = self._encode(ops.convert_to_tensor(self.pseudo_inputs))
         means, log_vars = ops.cast(means, "float32"), ops.cast(log_vars, "float32")
         return ops.zeros((self.num_components,)), means, gaussian.bounded(log_vars)
 

@@ -20,6 +20,7 @@ from keras_vae.checkpoints import Checkpoint, InterruptedRun
 from keras_vae.config import InputError, RunStopped, field_owners, sections
 from keras_vae.figures import draw_figures
 from keras_vae.models import NonFiniteLossError, build_model
+from keras_vae.priors import VampPrior
 from keras_vae.runs import Run, check_new, default_path, is_unfinished, open_data, write_json
 from keras_vae.stopping import Lock, StopSignals
 
@@ -302,6 +303,10 @@ def _build(config, images):
     if config.model.output_bias == "data_mean":
         some = images.train.images[np.arange(min(10_000, len(images.train)))]
         model.start_at_mean(data.to_pixels(some).mean(axis=0))
+    prior = getattr(model, "prior", None)
+    if isinstance(prior, VampPrior) and prior.pseudo_inputs.shape[1:] == images.image_shape:
+        chosen = np.random.default_rng(config.training.seed).integers(len(images.train), size=prior.num_components)
+        prior.start_at(data.to_pixels(images.train.images[np.sort(chosen)]))
     if config.training.start_from is not None:
         _start_from(model, Run.open(config.training.start_from))
     return model

@@ -25,6 +25,10 @@ PARAMETERS = {
     "burda-2layer": (784 * 200 + 200 + 40_200 + 2 * (200 * 100 + 100), 100 * 200 + 200 + 40_200 + 200 * 784 + 784),
     "beta-tc": (330_040, 322_784),
 }
+PARAMETERS |= dict.fromkeys(
+    ("vampprior", "vampprior-standard"),
+    (2 * (784 * 300 + 300 + 90_300) + 2 * (300 * 40 + 40), 2 * (40 * 300 + 300 + 90_300) + 300 * 784 + 784),
+)
 PARAMETERS |= {name: PARAMETERS["burda-vae"] for name in ("burda-iwae", "burda-dreg")}
 every_preset = pytest.mark.parametrize("name", PRESETS)
 
