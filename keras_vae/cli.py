@@ -114,16 +114,51 @@ def train(preset, config_file, run_dir, **values):
 
 @cli.command()
 @run_argument
-@click.option("--samples", type=click.IntRange(0), help="Importance samples for each image; 0 for none.")
-@click.option("--images", type=click.IntRange(1), help="On how many test images to sample.")
-def evaluate(run, samples, images):
-    """Score the model of RUN on its test split and write evaluation.json."""
+@click.option(
+    "--samples",
+    type=click.IntRange(0),
+    default=5000,
+    show_default=True,
+    help="Samples of z for each image, for the likelihood; 0 for none.",
+)
+@click.option("--images", type=click.IntRange(1), help="On how many test images to sample.  [all]")
+@click.option(
+    "--estimator",
+    type=click.Choice(("importance", "prior")),
+    default="importance",
+    show_default=True,
+    help="Where the samples are drawn: from q(z|x), or from the prior, as tutorials begin.",
+)
+def evaluate(run, samples, images, estimator):
+    """Score the model of RUN on its test split and write evaluation.json.
+
+    Stopped by Ctrl-C or SIGTERM, the same command goes on where it was.
+    """
     run, model, data = _open(run)
     from rich.console import Console
 
-    from keras_vae import training
+    from keras_vae import scoring
+    from keras_vae.stopping import StopSignals
 
-    training.evaluate(run, model, data, Console(highlight=False, soft_wrap=True), samples, images)
+    with StopSignals("The same command continues.") as signals:
+        console = Console(highlight=False, soft_wrap=True)
+        scoring.evaluate(run, model, data, console, samples, images, estimator, signals)
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--format", type=click.Choice(("text", "csv", "markdown")), default="text", show_default=True)
+@click.option("--allow-mixed", is_flag=True, help="Take runs that were not scored alike, and show what differs.")
+def compare(runs, format, allow_mixed):
+    """Put the results of RUNS into one table, if they were scored alike."""
+    from keras_vae.runs import Run
+
+    opened = [Run.open(run) for run in runs]
+    _import_tensorflow()
+    from keras_vae import evaluation, scoring
+
+    cards = {str(run.path): scoring.load_card(run.path) for run in opened}
+    click.echo(evaluation.written(evaluation.compare(cards, allow_mixed), format))
 
 
 @cli.command()

@@ -7,6 +7,7 @@ log-probability, a mean image and samples. A new likelihood is one class and one
 import math
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from keras_vae.gaussian import LOG_2PI
@@ -63,6 +64,14 @@ class Bernoulli(Likelihood):
     """
 
     support = "binary"
+
+    def log_prob(self, x, params):
+        # as in the base class, at half the time
+        logits = ops.convert_to_tensor(params, "float32")
+        x = ops.convert_to_tensor(x, "float32")
+        pixels = math.prod(x.shape[1:])
+        logits = ops.reshape(logits, (*ops.shape(logits)[: 1 - len(x.shape)], pixels))  # (..., b, pixels)
+        return ops.sum(ops.reshape(x, (-1, pixels)) * logits, axis=-1) - _sum_softplus(logits)
 
     def log_prob_per_pixel(self, x, logits):
         # x log s(l) + (1 - x) log(1 - s(l)) = x l - softplus(l), finite for every finite l
@@ -283,6 +292,23 @@ def _checked_scale(scale):
     if not (isinstance(scale, (int, float)) and 0 < scale < math.inf):
         raise ValueError(f"Invalid value for argument `scale`. Expected a float above 0. Received: scale={scale!r}")
     return scale
+
+
+@tf.custom_gradient
+def _sum_softplus(logits):
+    """Sum of softplus over the last axis: sum relu(l) + log prod(1 + exp(-|l|)).
+
+    Each factor is at most 2, so that a product of 16 cannot overflow, and one log does for 16 pixels.
+    """
+    factors = 1.0 + tf.exp(-tf.abs(logits))
+    group = math.gcd(logits.shape[-1], 16)
+    shape = tf.concat([tf.shape(logits)[:-1], [logits.shape[-1] // group, group]], axis=0)
+    products = tf.reduce_prod(tf.reshape(factors, shape), axis=-1)
+
+    def gradient(upstream):
+        return upstream[..., None] * tf.sigmoid(logits)
+
+    return tf.reduce_sum(tf.nn.relu(logits), axis=-1) + tf.reduce_sum(tf.math.log(products), axis=-1), gradient
 
 
 LIKELIHOODS = {

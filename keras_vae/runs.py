@@ -57,7 +57,7 @@ class Run:
         facts = {
             **facts,
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+            "versions": package_versions(),
         }
         try:
             (path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
@@ -116,6 +116,11 @@ class Run:
     def open_data(self):
         """Opens the data that the run was trained on; see `keras_vae.data.open_dataset`."""
         return open_data(self.config)
+
+
+def package_versions():
+    """Versions of Python and of the packages that a result depends on: a dict."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 def open_data(config):

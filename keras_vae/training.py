@@ -4,24 +4,23 @@ import math
 import shutil
 import tempfile
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from keras_vae import checkpoints, data, distribution, evaluation, serving
+from keras_vae import checkpoints, data, distribution, serving
 from keras_vae.callbacks import ImageGrids, ProgressReport, duration
 from keras_vae.checkpoints import Checkpoint, InterruptedRun
 from keras_vae.config import InputError, RunStopped, field_owners, sections
 from keras_vae.figures import draw_figures
 from keras_vae.models import NonFiniteLossError, build_model
 from keras_vae.priors import VampPrior
-from keras_vae.runs import Run, check_new, default_path, is_unfinished, open_data, write_json
+from keras_vae.runs import Run, check_new, default_path, is_unfinished, open_data
+from keras_vae.scoring import evaluate, load_test_images
 from keras_vae.stopping import Lock, StopSignals
 
 EVALUATION_BATCH = 500
@@ -195,7 +194,8 @@ class _Job:
             checkpoints.set_state(model, checkpoints.load_newest(run.checkpoints)[1])
         save_model(model, run)
         console.print(f"Trained in {duration(time.monotonic() - self.started)}.")
-        evaluate(run, model, self.images, console)
+        training = self.config.training
+        evaluate(run, model, self.images, console, training.nll_samples, training.nll_images)
         draw(run, model, self.images)
         console.print(f"Figures: {run.path / 'figures'}")
         shutil.rmtree(run.path / "export", ignore_errors=True)  # of an attempt that was cut off
@@ -227,44 +227,6 @@ def _sharded(dataset):
     return dataset.with_options(options)
 
 
-def evaluate(run, model, images, console, samples=None, count=None):
-    """Scores the model of a run on its test split, writes evaluation.json and prints it as a table.
-
-    Args:
-        run: The `Run`.
-        model: Its model.
-        images: Its data, an `ImageSet`.
-        console: A `rich.console.Console`.
-        samples: Int, importance samples for each image; None for what the config says.
-        count: Int, on how many test images, from the first on; None for what the config says.
-
-    Returns:
-        Dict: the content of evaluation.json.
-    """
-    training = run.config.training
-    samples = training.nll_samples if samples is None else samples
-    pixels, _ = load_test_images(run.config, images)
-    total = min(count or training.nll_images, len(pixels))
-    with _bar(console, "importance sampling", total, enabled=samples > 0) as advance:
-        results = evaluation.evaluate(
-            model, pixels, nll_samples=samples, nll_images=total, seed=training.seed, progress=advance
-        )
-    protocol = {
-        "dataset": images.name,
-        "split": "test",
-        "images": len(pixels),
-        "pixels_sha256": evaluation.pixel_hash(pixels),
-        "binarization": run.config.data.binarization,
-        "seed": training.seed,
-        "beta": run.config.model.beta,
-        "likelihood": run.config.model.likelihood,
-    }
-    card = {"protocol": protocol, "results": results}
-    write_json(run.path / "evaluation.json", card)
-    console.print(_results_table(card, run))
-    return card
-
-
 def draw(run, model, images):
     """Draws the figures of a run into its folder figures/."""
     pixels, labels = load_test_images(run.config, images)
@@ -278,14 +240,6 @@ def draw(run, model, images):
         history=history if history.is_file() else None,
         footnote=_footnote(run, images),
     )
-
-
-def load_test_images(config, images):
-    """The test split as it is evaluated: (float32 [n, h, w, c] in [0, 1], binarised; int [n] labels or None)."""
-    pipeline = data.batches(
-        images.test, EVALUATION_BATCH, binarization=config.data.binarization, seed=config.training.seed
-    )
-    return np.concatenate(list(pipeline.as_numpy_iterator())), images.test.labels
 
 
 def save_model(model, run):
@@ -384,33 +338,3 @@ def _warn_of_fallback(console, images):
             f"[bold red]NOT MNIST:[/] this run uses the {len(images.train) + len(images.test):,} bundled digits, "
             f"because mnist cannot be had. {images.fallback}",
         )
-
-
-@contextmanager
-def _bar(console, text, total, enabled=True):
-    """A progress bar on a terminal; gives the callable that sets how many are done."""
-    columns = (TextColumn(text), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not (enabled and console.is_terminal)) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda done: bar.update(task, completed=done)
-
-
-def _results_table(card, run):
-    protocol, results = card["protocol"], card["results"]
-    table = Table(
-        title=f"{run.config.preset} on {protocol['dataset']} {protocol['split']}: {protocol['images']:,} images, "
-        f"binarisation {protocol['binarization']}"
-    )
-    table.add_column("result")
-    table.add_column("value", justify="right")
-    table.add_column("unit")
-    units = {"mse": "per pixel", "corrupted_mse": "per pixel", "restored_mse": "per pixel", "scale": "pixel"}
-    for name, value in results.items():
-        if isinstance(value, list):
-            continue
-        counts = isinstance(value, int) or name == "zero_codes"
-        unit = "" if counts else units.get(name, "nats per image")
-        table.add_row(
-            name, f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if abs(value) < 1 else f"{value:.2f}", unit
-        )
-    return table

@@ -43,7 +43,7 @@ class Planted:
             self.x,
             encode=encode,
             log_likelihood=log_likelihood,
-            log_prior=lambda z: gaussian.log_prob(x=z, mean=tf.zeros_like(z), log_var=tf.zeros_like(z)),
+            log_prior=lambda z, seed: gaussian.log_prob(x=z, mean=tf.zeros_like(z), log_var=tf.zeros_like(z)),
             num_samples=num_samples,
             seed=seed,
             **options,
@@ -67,7 +67,7 @@ def test_a_last_chunk_that_is_not_full_is_weighed_right(num_samples):
         np.zeros((3, 2), "float32"),
         encode=lambda x: (tf.zeros((tf.shape(x)[0], 1)),) * 2,
         log_likelihood=lambda x, z: tf.fill(tf.shape(z)[:-1], -500.0),
-        log_prior=lambda z: gaussian.log_prob(x=z, mean=tf.zeros_like(z), log_var=tf.zeros_like(z)),
+        log_prior=lambda z, seed: gaussian.log_prob(x=z, mean=tf.zeros_like(z), log_var=tf.zeros_like(z)),
         num_samples=num_samples,
         chunk=10,
     )
@@ -85,7 +85,7 @@ def test_samples_differ_between_batches_chunks_and_seeds():
 
 def test_progress_ends_at_all_images():
     done = []
-    Planted().estimate(1, batch_size=15, progress=done.append)
+    Planted().estimate(1, batch_size=15, on_batch=lambda results: done.append(len(results["log_marginal"])))
     assert done == [15, 30, 40]
 
 

@@ -59,10 +59,10 @@ def test_history_is_what_evaluate_says_of_the_saved_model(run):
 
 
 def test_the_card_says_which_images_were_scored(run):
-    protocol = json.loads((run.path / "evaluation.json").read_text())["protocol"]
-    test = data.open_dataset("digits").test
-    assert protocol["images"] == len(test)
-    assert protocol["split"] == "test" and protocol["binarization"] == "none" and protocol["beta"] == 1.0
+    card = json.loads((run.path / "evaluation.json").read_text())
+    protocol = card["protocol"]
+    assert protocol["images"] == len(data.open_dataset("digits").test)
+    assert protocol["split"] == "test" and protocol["binarization"] == "none" and card["model"]["beta"] == 1.0
 
 
 def test_the_config_of_a_run_says_how_to_repeat_it(run):

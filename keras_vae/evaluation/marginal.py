@@ -1,0 +1,196 @@
+"""The marginal likelihood of images by Monte Carlo: one compiled function over images and samples.
+
+A proposal is a callable, x [b, ...] -> draw, and draw(num_samples, seed) gives z [s, b, d] and the log-ratio
+log p(z) - log r(z|x) [s, b] of the distribution r that z was drawn from. With it p(x) is the mean of
+p(x|z) p(z) / r(z|x), whatever r: `posterior_proposal` takes r = q(z|x), `prior_proposal` r = p(z).
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_vae import gaussian
+
+ROWS = 1000  # images times samples decoded at a time: their activations stay in the processor's cache
+ROWS_IN_A_CALL = 100_000  # about a second's work; between two calls it can be stopped
+BOUND_SIZES = (1, 10, 100, 1000, 5000)
+
+
+def posterior_proposal(encode, log_prior):
+    """Proposes z ~ q(z|x): importance sampling.
+
+    Args:
+        encode: Callable, x [b, ...] -> (z_mean, z_log_var), each [b, d].
+        log_prior: Callable, (z [s, b, d], seed int32 [2]) -> log p(z), [s, b], nats. The seed is for a prior that is
+            estimated by a draw of its own.
+
+    Returns:
+        A proposal.
+
+    Reference:
+        Burda et al., Importance Weighted Autoencoders, 2016, equation 8; Rezende et al., Stochastic Backpropagation,
+        2014, appendix E.
+    """
+
+    def propose(x):
+        z_mean, z_log_var = encode(x)
+        z_log_var = gaussian.bounded(z_log_var)
+        std = tf.exp(0.5 * z_log_var)
+        log_std = 0.5 * tf.reduce_sum(z_log_var, axis=-1)
+
+        def draw(num_samples, seed):
+            eps = tf.random.stateless_normal(tf.concat([[num_samples], tf.shape(z_mean)], axis=0), seed)  # (s, b, d)
+            z = z_mean + std * eps
+            log_posterior = gaussian.log_prob(x=eps, mean=0.0, log_var=tf.zeros_like(z_mean)) - log_std
+            return z, log_prior(z, tf.random.fold_in(seed, 1)) - log_posterior
+
+        return draw
+
+    return propose
+
+
+def prior_proposal(sample_prior):
+    """Proposes z ~ p(z), whatever the image: direct Monte Carlo, which needs far more samples.
+
+    Args:
+        sample_prior: Callable, (num_samples, seed) -> z [num_samples, d]; the seed is a `keras.random.SeedGenerator`.
+
+    Returns:
+        A proposal.
+
+    Reference:
+        Doersch, Tutorial on Variational Autoencoders, 2016, equation 3 and below.
+    """
+    generator = keras.random.SeedGenerator(0)
+
+    def propose(x):
+        def draw(num_samples, seed):
+            generator.state.assign(tf.cast(tf.math.floormod(seed, tf.int32.max), generator.state.dtype))
+            z = sample_prior(num_samples * x.shape[0], generator)
+            z = tf.reshape(z, (num_samples, x.shape[0], z.shape[-1]))
+            return z, tf.zeros(tf.shape(z)[:2])
+
+        return draw
+
+    return propose
+
+
+def estimate(
+    images, *, propose, log_likelihood, num_samples, seed=0, batch_size=None, chunk=None, done=None, on_batch=None
+):
+    """Estimates log p(x) of each image: a lower bound in expectation, tighter with more samples.
+
+    Memory does not grow with the number of images, and with the number of samples only by the weights of one batch.
+
+    Args:
+        images: Float32 [n, ...], pixels in [0, 1].
+        propose: A proposal; see above.
+        log_likelihood: Callable, (x [b, ...], z [s, b, d]) -> log p(x|z), [s, b], nats.
+        num_samples: Int, k.
+        seed: Int seed of the samples.
+        batch_size: Int, images at a time; None for as many as suit the samples. The draws depend on it.
+        chunk: Int, samples at a time; None for as many as suit the cache. The draws depend on it.
+        done: What `on_batch` was called with last, to go on from there; None for the beginning.
+        on_batch: Callable, called after each batch with the results so far, or None.
+
+    Returns:
+        Dict of float64 arrays: `log_marginal` [n], nats; `effective_samples` [n], the number of equally weighted
+        samples that the weights are worth; `bound` [n, m], nats, the estimates by the first m of 1, 10, 100, 1000 and
+        5000 samples that are no more than `num_samples`: means over disjoint groups of the same samples.
+
+    Reference:
+        Burda et al., Importance Weighted Autoencoders, 2016, equation 8 and theorem 1; Kong, A Note on Importance
+        Sampling using Standardized Weights, 1992, for the effective sample size.
+    """
+    batch_size = batch_size or min(max(ROWS_IN_A_CALL // num_samples, 20), 500)
+    chunk = min(chunk or max(ROWS // batch_size, 1), num_samples)
+    num_chunks = -(-num_samples // chunk)
+
+    @tf.function
+    def batch_log_weights(x, first_image):
+        draw = propose(x)
+
+        def chunk_log_weights(index):
+            z, log_ratio = draw(chunk, tf.random.fold_in(tf.random.fold_in([seed, 0], first_image), index))
+            return log_likelihood(x, z) + log_ratio  # (s, b)
+
+        log_weights = tf.map_fn(
+            chunk_log_weights, tf.range(num_chunks), fn_output_signature=tf.float32, parallel_iterations=1
+        )
+        return tf.reshape(log_weights, (-1, x.shape[0]))[:num_samples]
+
+    results = done or {}
+    for first in range(len(results.get("log_marginal", ())), len(images), batch_size):
+        x = tf.convert_to_tensor(images[first : first + batch_size])
+        batch = summarise(batch_log_weights(x, tf.constant(first)).numpy())
+        results = {name: np.concatenate([results[name], new]) if results else new for name, new in batch.items()}
+        if on_batch is not None:
+            on_batch(results)
+    return results
+
+
+def summarise(log_weights):
+    """What the log-weights [k, b] of b images say: the dict of `estimate`."""
+    num_samples = len(log_weights)
+    highest = log_weights.max(axis=0)
+    weights = np.exp(log_weights - highest, dtype="float64")  # (k, b)
+    return {
+        "log_marginal": _log_mean_exp(log_weights, axis=0),
+        "effective_samples": weights.sum(axis=0) ** 2 / np.square(weights).sum(axis=0),
+        "bound": np.stack([_grouped_bound(log_weights, size) for size in bound_sizes(num_samples)], axis=-1),
+    }
+
+
+def bound_sizes(num_samples):
+    """The numbers of samples for which `estimate` gives a bound."""
+    return [size for size in BOUND_SIZES if size <= num_samples]
+
+
+def _grouped_bound(log_weights, size):
+    groups = len(log_weights) // size
+    grouped = log_weights[: groups * size].reshape(groups, size, -1)
+    return _log_mean_exp(grouped, axis=1).mean(axis=0)
+
+
+def _log_mean_exp(log_weights, axis):
+    highest = log_weights.max(axis=axis, keepdims=True)
+    mean = np.exp(log_weights - highest, dtype="float64").mean(axis=axis, keepdims=True)
+    return (np.log(mean) + highest).squeeze(axis)
+
+
+def log_marginal(images, *, encode, log_likelihood, log_prior, num_samples, **options):
+    """Importance-sampled estimate of log p(x) of each image: a lower bound in expectation, tighter with more samples.
+
+    log p(x) is estimated by log(1/k sum_i p(x|z_i) p(z_i) / q(z_i|x)), z_i ~ q(z|x), k = num_samples.
+
+    Args:
+        images: Float32 [n, ...], pixels in [0, 1].
+        encode, log_prior: As in `posterior_proposal`.
+        log_likelihood, num_samples: As in `estimate`.
+        **options: Everything else that `estimate` takes.
+
+    Returns:
+        Float64 [n], nats.
+
+    Example:
+
+    >>> import numpy as np, tensorflow as tf
+    >>> from keras_vae import evaluation, gaussian
+    >>> zeros = lambda x: tf.zeros((x.shape[0], 1))  # x does not depend on z, and q is the prior
+    >>> estimates = evaluation.log_marginal(
+    ...     np.zeros((2, 3), "float32"),
+    ...     encode=lambda x: (zeros(x), zeros(x)),
+    ...     log_likelihood=lambda x, z: tf.fill(tf.shape(z)[:-1], -7.0),
+    ...     log_prior=lambda z, seed: gaussian.log_prob(x=z, mean=0.0, log_var=tf.zeros_like(z)),
+    ...     num_samples=10,
+    ... )
+    >>> estimates.tolist()
+    [-7.0, -7.0]
+
+    Reference:
+        Burda et al., Importance Weighted Autoencoders, 2016, equation 8.
+    """
+    propose = posterior_proposal(encode, log_prior)
+    return estimate(images, propose=propose, log_likelihood=log_likelihood, num_samples=num_samples, **options)[
+        "log_marginal"
+    ]

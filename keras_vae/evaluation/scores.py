@@ -1,0 +1,200 @@
+"""What a trained model is worth on test images, in numbers that say what they are."""
+
+import hashlib
+import math
+from contextlib import contextmanager
+
+import numpy as np
+import tensorflow as tf
+
+from keras_vae.config import InputError
+from keras_vae.evaluation import latents, marginal
+
+ESTIMATORS = ("importance", "prior")
+PRIOR_DRAWS = 20_000  # for the moments of the prior
+
+
+def evaluate(
+    model,
+    images,
+    *,
+    labels=None,
+    train=None,
+    nll_samples=0,
+    nll_images=None,
+    estimator="importance",
+    seed=0,
+    done=None,
+    on_batch=None,
+):
+    """Scores a model on test images. The same arguments give the same numbers.
+
+    Args:
+        model: A model of this package, or one with the same methods.
+        images: Float32 [n, ...], pixels in [0, 1], binarised as the model was trained.
+        labels: Int [n], classes of the images, or None for no probes.
+        train: Pair (images, labels) of the training split for the probes, or None for no probes.
+        nll_samples: Int, samples of z for each image; 0 for no estimate of the likelihood.
+        nll_images: Int, on how many of the images, from the first on; None for all.
+        estimator: "importance" for samples from q(z|x), "prior" for samples from p(z).
+        seed: Int seed of all noise.
+        done: What `on_batch` was called with last, to go on from there; None for the beginning.
+        on_batch: Callable, called with the results of `marginal.estimate` so far after each of its batches, or None.
+
+    Returns:
+        Dict: loss, reconstruction_loss, kl_loss and elbo in nats per image, mse per pixel, and so on; `cards.MEANINGS`
+        says what each is. `elbo` is minus (reconstruction_loss + kl_loss), whatever the objective. What importance
+        sampling estimates is called `nll` only where p(x|z) is a likelihood of these pixels: grey pixels under a
+        Bernoulli likelihood have none, and there elbo is missing as well. For an autoencoder: the share of code
+        values that are 0, and for a denoising one the mse of corrupted images before and after.
+
+    Raises:
+        InputError: for an unknown estimator.
+
+    Example:
+
+    >>> import keras_vae, numpy as np
+    >>> from keras_vae import evaluation
+    >>> vae = keras_vae.VAE.from_preset("mlp")
+    >>> results = evaluation.evaluate(vae, np.zeros((4, 28, 28, 1), "float32"), nll_samples=10)
+    >>> results["nll"] <= -results["elbo"] + 1
+    True
+    """
+    if estimator not in ESTIMATORS:
+        raise InputError(f"Unknown estimator. Expected one of: {', '.join(ESTIMATORS)}. Received: {estimator!r}")
+    with fixed_noise(model, seed):
+        losses = batched(lambda x: model.loss_terms(x, training=False), images, batch_size=100)
+        results = {name: float(np.mean(values, dtype="float64")) for name, values in losses.items()}
+        results["mse"] = mean_squared_error(images, batched(model.reconstruct, images))
+        results |= model.likelihood.statistics()
+        results |= _of_vae(model, images, seed) if "kl_loss" in losses else _of_autoencoder(model, images)
+    if "kl_loss" in losses and has_likelihood(model, images):
+        results["elbo"] = -(results["reconstruction_loss"] + results["kl_loss"])
+    if labels is not None and train is not None:
+        train_codes, codes = batched(model.code, train[0]), batched(model.code, images)
+        results |= latents.probe_accuracies(train_codes, train[1], codes, labels)
+    if "kl_loss" in losses and nll_samples:
+        scored = images[:nll_images]
+        options = {"seed": seed, "done": done, "on_batch": on_batch}
+        estimates = marginal_likelihood(model, scored, nll_samples, estimator, **options)
+        results |= _named(estimates, likelihood_name(model, images, estimator), nll_samples)
+    return results
+
+
+def marginal_likelihood(model, images, num_samples, estimator="importance", **options):
+    """`marginal.estimate` of a model: what it estimates of log p(x) of each image.
+
+    Args:
+        model: A VAE of this package, or a model with the same methods.
+        images: Float32 [n, ...], pixels in [0, 1].
+        num_samples: Int, samples of z for each image.
+        estimator: "importance" for samples from q(z|x), "prior" for samples from p(z).
+        **options: Everything else that `marginal.estimate` takes.
+
+    Returns:
+        The dict of `marginal.estimate`.
+    """
+    if estimator == "importance":
+        propose = marginal.posterior_proposal(model.encode, model.prior.log_prob)
+    else:
+        propose = marginal.prior_proposal(model.prior.sample)
+    return marginal.estimate(
+        images, propose=propose, log_likelihood=model.log_likelihood, num_samples=num_samples, **options
+    )
+
+
+def likelihood_name(model, images, estimator="importance"):
+    """The name that the estimate of -log p(x) deserves."""
+    name = "nll" if has_likelihood(model, images) else "importance_weighted_loss"
+    return name if estimator == "importance" else {"nll": "prior_sampled_nll"}.get(name, "prior_sampled_loss")
+
+
+def _named(estimates, name, num_samples):
+    """The results of `marginal.estimate`, averaged over the images and named."""
+    log_marginal, effective = estimates["log_marginal"], estimates["effective_samples"]
+    sizes = marginal.bound_sizes(num_samples)
+    return {
+        name: -float(log_marginal.mean()),
+        f"{name}_standard_error": standard_error(log_marginal),
+        f"{name}_samples": num_samples,
+        f"{name}_images": len(log_marginal),
+        f"{name}_ess": float(effective.mean()),
+        f"{name}_ess_median": float(np.median(effective)),
+        f"{name}_by_samples": {
+            str(k): -float(value) for k, value in zip(sizes, estimates["bound"].mean(axis=0), strict=True)
+        },
+    }
+
+
+def _of_vae(model, images, seed):
+    """What there is to say of the latents of a VAE."""
+    z_mean, z_log_var, groups = batched(lambda x: _latents(model, x), images)
+    results = {"active_units": int(latents.active_units(z_mean).sum()), "latent_dim": z_mean.shape[1]}
+    dims = model.prior.group_dims
+    if len(dims) > 1:
+        name = "kl_per_dimension" if set(dims) == {1} and len(dims) == z_mean.shape[1] else "kl_per_part"
+        results[name] = groups.mean(axis=0).tolist()
+    prior_samples = np.asarray(model.prior.sample(PRIOR_DRAWS, seed=seed))
+    return results | latents.aggregate_posterior(z_mean, z_log_var, prior_samples)
+
+
+def _latents(model, x):
+    draws = model.sampling.draw(model.encoder(x, training=False))
+    return draws.z_mean, draws.z_log_var, draws.kl_groups
+
+
+def _of_autoencoder(model, images):
+    results = {"zero_codes": float(np.mean(batched(model.encode, images) == 0))}
+    if model.corruption is not None:
+        corrupted = batched(model.corrupt, images)
+        results["corrupted_mse"] = mean_squared_error(images, corrupted)
+        results["restored_mse"] = mean_squared_error(images, batched(model.reconstruct, corrupted))
+    return results
+
+
+def has_likelihood(model, images):
+    """Whether p(x|z) is a likelihood of these pixels: a Bernoulli one has none for grey pixels."""
+    if model.likelihood.support == "binary":
+        return bool(np.all((images == 0) | (images == 1)))
+    return True
+
+
+@contextmanager
+def fixed_noise(model, seed):
+    """While it is entered, the layers of a model draw what `seed` says; afterwards they go on as if nothing was."""
+    states = [variable for variable in model.variables if variable.path.endswith("seed_generator_state")]
+    before = [state.numpy() for state in states]
+    for index, state in enumerate(states):
+        state.assign(np.array([seed, index], state.dtype))
+    try:
+        yield
+    finally:
+        for state, value in zip(states, before, strict=True):
+            state.assign(value)
+
+
+def standard_error(values):
+    """Standard error of the mean of [n] values; 0 for one value."""
+    return float(np.std(values, ddof=1, dtype="float64") / math.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
+def mean_squared_error(images, reconstructions):
+    """Mean squared error of a pixel; arrays [n, ...] of pixels in [0, 1]."""
+    return float(np.mean(np.square(np.asarray(images, "float64") - reconstructions)))
+
+
+def pixel_hash(images):
+    """The first 16 hexadecimal digits of the SHA-256 of an array's bytes and shape: which images these are."""
+    digest = hashlib.sha256(repr((images.shape, str(images.dtype))).encode())
+    digest.update(np.ascontiguousarray(images))
+    return digest.hexdigest()[:16]
+
+
+def batched(function, *arrays, batch_size=500):
+    """Applies `function` to batches of arrays [n, ...] and joins its results, an array or a tuple of arrays."""
+    compiled = tf.function(function, reduce_retracing=True)
+    parts = []
+    for first in range(0, len(arrays[0]), batch_size):
+        parts.append(compiled(*(tf.convert_to_tensor(array[first : first + batch_size]) for array in arrays)))
+    joined = tf.nest.map_structure(lambda *values: np.concatenate([value.numpy() for value in values]), *parts)
+    return joined
