@@ -210,9 +210,10 @@ def verify_export(directory):
 @cli.command()
 @run_argument
 @click.option("--count", type=click.IntRange(1), default=64, show_default=True, help="How many images.")
+@click.option("--label", type=click.IntRange(0), help="conditional_vae: the class to draw.  [all in turn]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draws from the prior.")
 @click.option("--to", type=click.Path(path_type=Path), help="A .png grid or an .npy array.  [RUN/generated.png]")
-def generate(run, count, seed, to):
+def generate(run, count, label, seed, to):
     """Draw images from the prior of RUN."""
     from keras_vae.runs import Run
 
@@ -222,6 +223,10 @@ def generate(run, count, seed, to):
     model = run.load_model()
     if not hasattr(model, "generate"):
         raise InputError(f"{run.path} holds an {type(model).__name__}, which has no prior to draw from. Use a VAE.")
+    if label is not None and not model.takes_labels:
+        raise InputError(f"{run.path} holds a {type(model).__name__}, which knows no classes. Leave out --label.")
+    if model.takes_labels:
+        count = [number % model.num_classes if label is None else label for number in range(count)]
     _write_images(model.generate(count, seed=seed).numpy(), to)
 
 
@@ -238,8 +243,9 @@ def reconstruct(run, count, to):
     from keras_vae import training
 
     to = to or run.path / "reconstructed.png"
-    originals = training.load_test_images(run.config, data)[0][:count]
-    images = model.reconstruct(originals).numpy()
+    originals, labels = training.load_test_images(run.config, data)
+    originals = originals[:count]
+    images = model.reconstruct(originals, *([labels[:count]] if model.takes_labels else [])).numpy()
     if to.suffix == ".npy":
         return _write_images(images, to)
     columns = min(16, len(images))
@@ -262,7 +268,7 @@ def encode(run, to):
     from keras_vae import evaluation, training
 
     images, labels = training.load_test_images(run.config, data)
-    codes = evaluation.batched(model.encode, images)
+    codes = evaluation.batched(model.encode, images, *([labels] if model.takes_labels else []))
     arrays = dict(zip(("z_mean", "z_log_var"), codes, strict=True)) if isinstance(codes, tuple) else {"z": codes}
     if labels is not None:
         arrays["labels"] = labels

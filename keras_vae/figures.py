@@ -16,9 +16,9 @@ def draw_figures(model, images, labels, directory, *, class_names=None, history=
     """Draws every figure that fits the model, as PNG files.
 
     Args:
-        model: A trained `VAE` or `Autoencoder`.
+        model: A trained model of this package.
         images: Float32 [n, h, w, c], test images in [0, 1].
-        labels: Int [n], or None.
+        labels: Int [n], or None where there are none and the model does not ask.
         directory: Folder to write into; made if it is not there.
         class_names: Names of the classes, or None.
         history: Path of a history.csv, or None.
@@ -45,42 +45,57 @@ def read_history(path):
 def _all_figures(model, images, labels, class_names, history, footnote):
     """Yields (file name, Figure)."""
     is_vae = hasattr(model, "generate")
-    shown = images[:12]
+    given = [labels] if model.takes_labels else []
+    shown, label = images[:12], [values[:12] for values in given]
     if history is not None:
         yield "training_curves", plotting.training_curves(read_history(history), footnote=footnote)
     if is_vae or model.corruption is None:
-        yield "reconstructions", plotting.reconstructions(shown, _numpy(model.reconstruct(shown)), footnote=footnote)
+        reconstructed = _numpy(model.reconstruct(shown, *label))
+        yield "reconstructions", plotting.reconstructions(shown, reconstructed, footnote=footnote)
     else:
         noisy = _numpy(model.corrupt(shown))
         restored = _numpy(model.reconstruct(noisy))
         yield "denoising", plotting.reconstructions(shown, restored, noisy, title="denoising", footnote=footnote)
 
-    start, end = _pairs(images, labels, count=6)
-    yield "interpolations", plotting.interpolations(_numpy(model.interpolate(start, end)), footnote=footnote)
+    start, end = _pairs(images, labels, count=6, apart=0 if given else 1)
+    lines = model.interpolate(start, end, *(values[:6] for values in given))
+    yield "interpolations", plotting.interpolations(_numpy(lines), footnote=footnote)
 
-    codes = batched(model.code, images)
+    codes = batched(model.code, images, *given)
     yield "latent_space", _latent_space(codes, labels, class_names, footnote)
     if not is_vae:
         return
 
-    yield (
-        "samples",
-        plotting.samples(_numpy(model.generate(100, seed=SEED)), title="samples from the prior", footnote=footnote),
-    )
-    z_mean, z_log_var = batched(model.encode, images)
+    yield "samples", _samples(model, class_names, footnote)
+    z_mean, z_log_var = batched(model.encode, images, *given)
     kl = np.asarray(gaussian.kl_per_dimension(z_mean=z_mean, z_log_var=z_log_var)).mean(axis=0)
     yield "kl_per_dimension", plotting.kl_per_dimension(kl, active=active_units(z_mean), footnote=footnote)
-    yield "traversals", _traversals(model, z_mean[0], kl, footnote)
+
+    def decode(z):
+        return _numpy(model.decode(z, *(np.full(len(z), values[0]) for values in given)))
+
+    yield "traversals", _traversals(decode, z_mean[0], kl, footnote)
     if z_mean.shape[1] == 2:
-        yield "manifold", _manifold(model, footnote)
+        yield "manifold", _manifold(decode, footnote)
 
 
-def _pairs(images, labels, count):
-    """`count` pairs of images to interpolate between, of different classes where there are labels."""
+def _samples(model, class_names, footnote, columns=10):
+    """Samples from the prior; of a conditional model a row for each class."""
+    if not model.takes_labels:
+        images = _numpy(model.generate(100, seed=SEED))
+        return plotting.samples(images, title="samples from the prior", footnote=footnote)
+    classes = np.arange(model.num_classes)
+    images = _numpy(model.generate(np.repeat(classes, columns), seed=SEED))
+    names = class_names if class_names and len(class_names) == len(classes) else None
+    return plotting.class_samples(images.reshape(len(classes), columns, *images.shape[1:]), names, footnote=footnote)
+
+
+def _pairs(images, labels, count, apart):
+    """`count` pairs of images to interpolate between, of classes that are `apart` where there are labels."""
     first = list(range(min(count, len(images))))
     if labels is None:
         return images[first], images[[(index + count) % len(images) for index in first]]
-    last = [next((i for i in range(count, len(images)) if labels[i] == (labels[f] + 1) % 10), -1) for f in first]
+    last = [next((i for i in range(count, len(images)) if labels[i] == (labels[f] + apart) % 10), -1) for f in first]
     return images[first], images[last]
 
 
@@ -98,24 +113,24 @@ def _latent_space(codes, labels, class_names, footnote):
     return plotting.latent_space(codes, labels, class_names, projection=projection, footnote=footnote)
 
 
-def _traversals(model, z, kl, footnote, rows=8, steps=11):
+def _traversals(decode, z, kl, footnote, rows=8, steps=11):
     """One image's code with one dimension at a time moved from -3 to 3."""
     dims = np.argsort(kl)[::-1][:rows]
     values = np.linspace(-3, 3, steps)
     codes = np.tile(z.astype("float32"), (len(dims), steps, 1))  # (rows, steps, d)
     for row, dim in enumerate(dims):
         codes[row, :, dim] = values
-    images = _numpy(model.decode(codes.reshape(-1, len(z))))
+    images = decode(codes.reshape(-1, len(z)))
     images = images.reshape(len(dims), steps, *images.shape[1:])
     title = "traversals of the dimensions with the highest KL"
     return plotting.traversals(images, dims, kl[dims], values, title=title, footnote=footnote)
 
 
-def _manifold(model, footnote, side=20):
+def _manifold(decode, footnote, side=20):
     """The latent plane at the quantiles of the standard normal, so that each image stands for equal probability."""
     ticks = np.array([NormalDist().inv_cdf((i + 0.5) / side) for i in range(side)], "float32")
     columns, rows = np.meshgrid(ticks, ticks)  # z[0] along the columns, z[1] along the rows
-    images = _numpy(model.decode(np.stack([columns, rows], axis=-1).reshape(-1, 2)))
+    images = decode(np.stack([columns, rows], axis=-1).reshape(-1, 2))
     return plotting.manifold(images.reshape(side, side, *images.shape[1:]), ticks, footnote=footnote)
 
 

@@ -103,6 +103,16 @@ def interpolations(images, title="interpolations", footnote=None):
     return _framed(axes, title, footnote)
 
 
+def class_samples(images, class_names=None, title="samples of each class", footnote=None):
+    """Samples [classes, n, h, w, c], one class a row; `class_names` are the rows' labels, or their numbers.
+
+    >>> figure = class_samples(np.zeros([10, 8, 28, 28, 1]))
+    """
+    images = _pixels("images", images, "classes n h w c")
+    names = [str(number) for number in range(len(images))] if class_names is None else [*map(str, class_names)]
+    return _framed(_picture(images, rows=names), title, footnote)
+
+
 def traversals(images, dims, kl, values, title="latent traversals", footnote=None):
     """One latent dimension a row, moved through `values` while the others stay.
 

@@ -83,6 +83,13 @@ PRESETS = {
             output_bias="data_mean",
         ),
         _preset(
+            "conditional",
+            "784-400-20 with the label in encoder and decoder",
+            "test loss lower than mlp's; ten rows of digits",
+            model="conditional_vae",
+            output_bias="data_mean",
+        ),
+        _preset(
             "conv",
             "the Keras example: conv 32-64, dense 16, z 2",
             "test loss at most 153",

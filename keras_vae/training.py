@@ -75,6 +75,7 @@ class _Job:
         if config.training.checkpoint_minutes and distribution.is_multiworker(self.strategy):
             raise InputError("Several machines cannot agree on minutes: use --checkpoint-every with a number of steps.")
         self.images = open_data(config)
+        _check_labels(config, self.images)
         self.config = config.replace(dataset=self.images.name) if config.data.dataset == "auto" else config
         self.steps = math.ceil(len(self.images.train) / config.training.batch_size)
         keras.utils.set_random_seed(config.training.seed)
@@ -127,7 +128,11 @@ class _Job:
 
     def _fit(self):
         config, run, training = self.config, self.run, self.config.training
-        pipeline = {"binarization": config.data.binarization, "seed": training.seed}
+        pipeline = {
+            "binarization": config.data.binarization,
+            "seed": training.seed,
+            "labels": self.model.takes_labels,
+        }
         with tempfile.TemporaryDirectory() as elsewhere:  # for what the other workers would write
             path = run.path if self.chief else Path(elsewhere)
             progress = ProgressReport(len(self.images.train), self.console)
@@ -220,6 +225,21 @@ def _check_same(run, config, facts):
             )
 
 
+def _check_labels(config, images):
+    """Refuses data that do not have the labels that the model of a config takes."""
+    if config.model.model != "conditional_vae":
+        return
+    for split in (images.train, images.test):
+        if split.labels is None:
+            raise InputError(f"A conditional_vae needs labels, and {images.name} has none. Use data that have classes.")
+        low, high = int(split.labels.min()), int(split.labels.max())
+        if low < 0 or high >= config.model.num_classes:
+            raise InputError(
+                f"{images.name} has labels from {low} to {high}, and num_classes is {config.model.num_classes}. "
+                f"Expected: --num-classes {high + 1}"
+            )
+
+
 def _sharded(dataset):
     """A dataset of global batches of which each worker takes its part."""
     options = tf.data.Options()
@@ -294,6 +314,8 @@ def _optimizer(training, steps_per_epoch):
 
 def _picture(model, images, config):
     """What is drawn during training: samples of a VAE, reconstructions of an autoencoder, always of the same seed."""
+    if model.takes_labels:
+        return lambda: model.generate(np.arange(64) % model.num_classes, seed=config.training.seed)
     if hasattr(model, "generate"):
         return lambda: model.generate(64, seed=config.training.seed)
     shown = data.to_pixels(images.test.images[:64])

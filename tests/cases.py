@@ -61,6 +61,8 @@ CASES = (
             "objective": "dreg",
         },
     ),
+    Case("conditional", {"model": "conditional_vae", "num_classes": 3}),
+    Case("conditional-conv", {**CONV, "model": "conditional_vae", "num_classes": 3, "objective": "iwae"}),
     Case("autoencoder", AUTOENCODER),
     Case("autoencoder-gaussian", {**AUTOENCODER, "likelihood": "gaussian"}),
     Case("sparse-autoencoder", {**AUTOENCODER, "activity_penalty": 0.3}),
@@ -80,6 +82,17 @@ def build(case, seed=1):
     """The untrained model of a case. The same seed gives the same weights and the same noise."""
     keras.utils.set_random_seed(seed)
     return build_model(config(case).model, case.image_shape, seed=seed)
+
+
+def labels(case, count=8):
+    """What the model of a case takes beside images or z: a list of labels, or of nothing."""
+    settings = config(case).model
+    return [np.arange(count) % settings.num_classes] if settings.model == "conditional_vae" else []
+
+
+def inputs(case, x):
+    """Images, or the pair of images and labels that the model of a case takes."""
+    return [x, *labels(case, len(x))] if labels(case) else x
 
 
 def images(case, count=8, seed=0):

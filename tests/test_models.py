@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import tensorflow as tf
-from cases import CASES, all_cases, build, config, images
+from cases import CASES, all_cases, build, config, images, inputs, labels
 
 from keras_vae import networks, priors
 from keras_vae.config import Config, InputError
@@ -47,8 +47,8 @@ def built_and_compiled(case, learning_rate=1e-3, **options):
     return model
 
 
-def evaluate(model, x, **options):
-    return model.evaluate(x, verbose=0, return_dict=True, **options)
+def evaluate(model, x, *y, **options):
+    return model.evaluate(x, *y, verbose=0, return_dict=True, **options)
 
 
 def same_weights(left, right, atol=0.0):
@@ -142,9 +142,9 @@ def total_correlation(mean, log_var):
 def terms_by_numpy(model, case, x, batch_size=4):
     """Terms of each example's loss without noise, in float64, from the networks' outputs alone."""
     settings = config(case).model
-    codes = model.encoder(x)
+    codes = model.encoder(inputs(case, x))
     z = codes[0] if is_vae(case) else codes
-    params = np.asarray(model.decoder(z), "float64")
+    params = np.asarray(model.decoder(inputs(case, z)), "float64")
     reconstruction = -log_prob_by_numpy(settings, x.astype("float64"), params)
     if not is_vae(case):
         penalty = settings.activity_penalty * np.abs(np.asarray(z)).sum(-1)
@@ -166,7 +166,7 @@ def terms_by_numpy(model, case, x, batch_size=4):
 @all_cases
 def test_evaluate_gives_the_numbers_of_numpy(case, no_noise):
     x, model = images(case, count=7), built_and_compiled(case)
-    logs = evaluate(model, x, batch_size=4)  # the last batch is smaller, and weighs less
+    logs = evaluate(model, x, *labels(case, 7), batch_size=4)  # the last batch is smaller, and weighs less
     expected = {name: value.mean() for name, value in terms_by_numpy(model, case, x).items()}
     assert logs == pytest.approx(expected, rel=1e-5)
     wrong = {name: value / np.prod(case.image_shape) for name, value in expected.items()}  # mean over pixels
@@ -248,13 +248,14 @@ def test_latent_noise_is_fresh_in_training_and_in_evaluation():
 
 @all_cases
 def test_arrays_and_datasets_with_and_without_labels_train_alike(case):
-    x = images(case)
-    labels = np.arange(len(x)) + 1000  # that these are ignored shows in the numbers
+    x, needed = images(case), labels(case)
+    y = needed[0] if needed else np.arange(len(x)) + 1000  # that these are ignored shows in the numbers
+    data = (x, *needed) if needed else x
     dataset = tf.data.Dataset.from_tensor_slices
     feeds = (
-        lambda model: model.fit(x, batch_size=4, shuffle=False, verbose=0),
-        lambda model: model.fit(dataset(x).batch(4), verbose=0, validation_data=dataset(x).batch(4)),
-        lambda model: model.fit(dataset((x, labels)).batch(4), verbose=0, validation_data=(x, labels)),
+        lambda model: model.fit(x, *needed, batch_size=4, shuffle=False, verbose=0),
+        lambda model: model.fit(dataset(data).batch(4), verbose=0, validation_data=dataset(data).batch(4)),
+        lambda model: model.fit(dataset((x, y)).batch(4), verbose=0, validation_data=(x, y)),
     )
     start, results = [weight.numpy() for weight in built_and_compiled(case).trainable_weights], []
     for feed, eagerly in zip(feeds, (False, True, True), strict=True):  # a graph does what Python does
@@ -273,13 +274,14 @@ def test_arrays_and_datasets_with_and_without_labels_train_alike(case):
 
 @independent_cases
 def test_weight_two_is_the_example_twice_and_weight_zero_is_its_absence(case, no_noise):
-    x = images(case, count=4)
+    x, y = images(case, count=4), labels(case, 4)
     weights = np.float32([2, 0, 1, 1])
-    repeated = x[[0, 0, 2, 3]]
+    twice = [0, 0, 2, 3]
+    repeated = [x[twice], *(values[twice] for values in y)]
     by_weight, by_hand = built_and_compiled(case, 0.01), built_and_compiled(case, 0.01)
     for _ in range(2):
-        weighted_logs = by_weight.fit(x, sample_weight=weights, batch_size=4, verbose=0).history
-        repeated_logs = by_hand.fit(repeated, batch_size=4, verbose=0).history
+        weighted_logs = by_weight.fit(x, *y, sample_weight=weights, batch_size=4, verbose=0).history
+        repeated_logs = by_hand.fit(*repeated, batch_size=4, verbose=0).history
         assert weighted_logs == {name: pytest.approx(value, rel=1e-5) for name, value in repeated_logs.items()}
     same_weights(
         [weight.numpy() for weight in by_weight.trainable_weights],
@@ -287,9 +289,9 @@ def test_weight_two_is_the_example_twice_and_weight_zero_is_its_absence(case, no
         atol=1e-6,
     )
     by_weight.run_eagerly = by_hand.run_eagerly = True
-    expected = evaluate(by_hand, repeated)
-    assert evaluate(by_weight, x, sample_weight=weights) == pytest.approx(expected, rel=1e-4)
-    assert abs(evaluate(by_weight, x)["reconstruction_loss"] - expected["reconstruction_loss"]) > 1e-3
+    expected = evaluate(by_hand, *repeated)
+    assert evaluate(by_weight, x, *y, sample_weight=weights) == pytest.approx(expected, rel=1e-4)
+    assert abs(evaluate(by_weight, x, *y)["reconstruction_loss"] - expected["reconstruction_loss"]) > 1e-3
 
 
 def test_a_batch_of_weight_zero_moves_nothing():
@@ -376,28 +378,30 @@ def test_loss_of_the_users_own_networks_is_descended_once():
 
 @all_cases
 def test_predict_is_reconstruct_without_noise_or_corruption(case):
-    model, x = build(case), images(case, count=5)
-    expected = model.reconstruct(x)
-    codes = model.encode(x)
-    np.testing.assert_allclose(model.predict(x, batch_size=2, verbose=0), expected, atol=1e-6)
-    np.testing.assert_array_equal(model.reconstruct(x), expected)
-    np.testing.assert_array_equal(model.decode(codes[0] if is_vae(case) else codes), expected)
-    params = np.asarray(model.decoder(codes[0] if is_vae(case) else codes), "float64")
+    model, x, y = build(case), images(case, count=5), labels(case, 5)
+    expected = model.reconstruct(x, *y)
+    codes = model.encode(x, *y)
+    z = codes[0] if is_vae(case) else codes
+    np.testing.assert_allclose(model.predict(inputs(case, x), batch_size=2, verbose=0), expected, atol=1e-6)
+    np.testing.assert_array_equal(model.reconstruct(x, *y), expected)
+    np.testing.assert_array_equal(model.decode(z, *y), expected)
+    params = np.asarray(model.decoder(inputs(case, z)), "float64")
     np.testing.assert_allclose(expected, mean_by_numpy(config(case).model, params), atol=1e-5)
     assert model.latent_dim == config(case).model.latent_dim
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if is_vae(case)], ids=str)
 def test_generate_decodes_draws_from_the_prior_by_seed(case):
-    model = build(case)
-    generated = np.asarray(model.generate(6, seed=3))
+    model, y = build(case), labels(case, 6)
+    what = y[0] if y else 6
+    generated = np.asarray(model.generate(what, seed=3))
     assert generated.shape == (6, *case.image_shape) and generated.min() >= 0 and generated.max() <= 1
-    np.testing.assert_array_equal(generated, model.generate(6, seed=3))
+    np.testing.assert_array_equal(generated, model.generate(what, seed=3))
     if case.name in ("mlp", "iwae"):
         np.testing.assert_array_equal(generated, model.decode(keras.random.normal((6, 3), seed=3)))
-    np.testing.assert_array_equal(generated, model.decode(model.prior.sample(6, seed=3)))
-    assert np.any(generated != model.generate(6, seed=4)) and np.any(generated != model.generate(6))
-    assert np.any(np.asarray(model.generate(6)) != model.generate(6))
+    np.testing.assert_array_equal(generated, model.decode(model.prior.sample(6, seed=3), *y))
+    assert np.any(generated != model.generate(what, seed=4)) and np.any(generated != model.generate(what))
+    assert np.any(np.asarray(model.generate(what)) != model.generate(what))
 
 
 def test_interpolate_starts_at_one_image_and_ends_at_the_other():
@@ -438,10 +442,10 @@ import keras
 folder, logs = pathlib.Path(sys.argv[1]), {}
 for path in sorted(folder.glob("*.keras")):
     model = keras.saving.load_model(path)
-    x = np.load(path.with_suffix(".npy"))
+    x, y = np.load(path.with_suffix(".npy")), [np.load(file) for file in folder.glob(f"{path.stem}.labels.npy")]
     model.run_eagerly = True  # quicker than a graph for one batch
-    np.save(path.with_suffix(".predicted.npy"), model.predict(x, verbose=0))
-    logs[path.stem] = model.evaluate(x, verbose=0, return_dict=True)
+    np.save(path.with_suffix(".predicted.npy"), model.predict([x, *y] if y else x, verbose=0))
+    logs[path.stem] = model.evaluate(x, *y, verbose=0, return_dict=True)
     logs[path.stem]["optimizer"] = type(model.optimizer).__name__
 model.fit(x, verbose=0)  # it is compiled
 (folder / "logs.json").write_text(json.dumps(logs))
@@ -468,12 +472,14 @@ def fresh_process(tmp_path_factory):
     """Each case trained two steps and saved here, loaded and run in one process that imported only keras_vae."""
     folder = tmp_path_factory.mktemp("saved")
     for case in CASES:
-        model, x = built_and_compiled(case, run_eagerly=True), images(case)
-        untrained = np.asarray(model.reconstruct(x))
-        model.fit(x, batch_size=4, verbose=0)
+        model, x, y = built_and_compiled(case, run_eagerly=True), images(case), labels(case)
+        untrained = np.asarray(model.reconstruct(x, *y))
+        model.fit(x, *y, batch_size=4, verbose=0)
         model.save(folder / f"{case.name}.keras")
         np.save(folder / f"{case.name}.npy", x)
-        trained = np.asarray(model.reconstruct(x))
+        for values in y:
+            np.save(folder / f"{case.name}.labels.npy", values)
+        trained = np.asarray(model.reconstruct(x, *y))
         assert np.any(np.abs(untrained - trained) > 1e-5)
         np.save(folder / f"{case.name}.trained.npy", trained)
     run_python(FRESH_PROCESS, folder)
@@ -483,15 +489,15 @@ def fresh_process(tmp_path_factory):
 @all_cases
 def test_saved_model_is_the_same_in_a_fresh_process(case, fresh_process):
     folder, logs = fresh_process
-    x = images(case)
+    x, y = images(case), labels(case)
     trained, predicted = (np.load(folder / f"{case.name}.{name}.npy") for name in ("trained", "predicted"))
     np.testing.assert_allclose(predicted, trained, atol=1e-6)
     here = keras.saving.load_model(folder / f"{case.name}.keras")
     here.run_eagerly = True
-    np.testing.assert_allclose(here.reconstruct(x), trained, atol=1e-6)
+    np.testing.assert_allclose(here.reconstruct(x, *y), trained, atol=1e-6)
     there = dict(logs[case.name])
     assert there.pop("optimizer") == type(here.optimizer).__name__ == "SGD"
-    assert evaluate(here, x) == pytest.approx(there, rel=1e-5)  # noise included: the seed was saved
+    assert evaluate(here, x, *y) == pytest.approx(there, rel=1e-5)  # noise included: the seed was saved
     assert int(here.step) == 2  # a warm-up goes on where it was
 
 
@@ -502,7 +508,7 @@ def without_ids(settings):
 
 @all_cases
 def test_from_config_of_get_config_is_the_same_model(case):
-    model, x = build(case), images(case)
+    model, x = build(case), inputs(case, images(case))
     copy = type(model).from_config(json.loads(json.dumps(model.get_config())))
     assert without_ids(copy.get_config()) == without_ids(model.get_config())
     copy.set_weights(model.get_weights())
@@ -526,11 +532,12 @@ def test_weights_alone_can_be_saved_and_loaded(name, tmp_path):
 @all_cases
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_keeps_the_terms_of_the_loss_in_float32(policy, case, no_noise):
-    x, reference = images(case), build(case)
+    x, y, reference = images(case), labels(case), build(case)
     keras.config.set_dtype_policy(policy)
     model = built_and_compiled(case, run_eagerly=policy == "mixed_float16")
     model.set_weights(reference.get_weights())
-    history = model.fit(x, batch_size=len(x), verbose=0).history
+    history = model.fit(x, *y, batch_size=len(x), verbose=0).history
+    x = inputs(case, x)
     expected = reference.loss_terms(x, training=True)
     for name, values in model.loss_terms(x, training=False).items():
         assert values.dtype == "float32"
@@ -776,7 +783,7 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import keras
-from cases import CASES, build, images
+from cases import CASES, build, images, labels
 strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)]) if replicas > 1 else None
 stateless_normal = tf.random.stateless_normal
 found = {}
@@ -794,8 +801,9 @@ def train(label, name, batches, optimizer, weights=None):
     x = images(case, count) * np.linspace(0.1, 1, count, dtype="float32").reshape(-1, 1, 1, 1)
     start = [weight.numpy() for weight in model.trainable_weights]
     options = {} if weights is None else {"sample_weight": np.linspace(0, 2, count, dtype="float32")}
-    logs = model.fit(x, batch_size=size, epochs=epochs, shuffle=False, verbose=0, **options).history
-    logs |= model.evaluate(x, batch_size=size, verbose=0, return_dict=True)
+    y = labels(case, count)
+    logs = model.fit(x, *y, batch_size=size, epochs=epochs, shuffle=False, verbose=0, **options).history
+    logs |= model.evaluate(x, *y, batch_size=size, verbose=0, return_dict=True)
     for number, weight in enumerate(model.trainable_weights):
         found[f"{label}/weight{number}"] = weight.numpy()
         found[f"{label}/moved{number}"] = weight.numpy() - start[number]
@@ -807,6 +815,7 @@ sgd = lambda: keras.optimizers.SGD(0.01)
 train("even", "mlp", (16, 16, 8), sgd)
 train("uneven", "mlp", (101, 101, 8), sgd)
 train("empty-replica", "mlp", (33, 16, 3), sgd)
+train("labelled", "conditional", (33, 16, 3), sgd)
 train("weighted", "autoencoder", (15, 5, 3), sgd, weights=True)
 train("clipped", "gaussian-narrow", (15, 15, 8), lambda: keras.optimizers.SGD(0.01, global_clipnorm=0.5))
 train("learned-scale", "gaussian-learned", (15, 15, 8), sgd)
@@ -843,7 +852,9 @@ def replicas(tmp_path_factory):
     return [dict(np.load(folder / f"{count}.npz")) for count in (1, 2)]
 
 
-@pytest.mark.parametrize("label", ["even", "uneven", "empty-replica", "weighted", "clipped", "learned-scale"])
+@pytest.mark.parametrize(
+    "label", ["even", "uneven", "empty-replica", "labelled", "weighted", "clipped", "learned-scale"]
+)
 def test_two_replicas_do_what_one_does(label, replicas):
     one, two = replicas
     names = [name for name in one if name.startswith(f"{label}/")]
