@@ -145,6 +145,23 @@ def evaluate(run, samples, images, estimator):
         scoring.evaluate(run, model, data, console, samples, images, estimator, signals)
 
 
+@cli.command("fit-prior")
+@run_argument
+@click.option("--run-dir", type=click.Path(path_type=Path), required=True, help="Where to write the run with it.")
+@click.option("--components", type=click.IntRange(1), default=50, show_default=True, help="Gaussians of the mixture.")
+@click.option("--samples", type=click.IntRange(1), default=500, show_default=True, help="Samples of z, for the gain.")
+@click.option("--images", type=click.IntRange(1), default=1000, show_default=True, help="Test images, for the gain.")
+def fit_prior(run, run_dir, components, samples, images):
+    """Fit a mixture of Gaussians to the latents of the VAE in RUN and print what it gains as its prior."""
+    from keras_vae.runs import Run
+
+    run = Run.open(run)
+    _import_tensorflow()
+    from keras_vae import fitting
+
+    fitting.fit_prior(run, run_dir, components, samples, images)
+
+
 @cli.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--format", type=click.Choice(("text", "csv", "markdown")), default="text", show_default=True)

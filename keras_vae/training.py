@@ -192,20 +192,25 @@ class _Job:
 
     def _finish(self):
         """What follows on the training, by one process on one device: it can be done again from the last checkpoint."""
-        run, model, console = self.run, self.model, self.console
+        model = self.model
         if self.strategy.num_replicas_in_sync > 1 or self.config.training.mixed_precision != "none":
             keras.config.set_dtype_policy("float32")  # the weights are, and so is all that is measured and served
             model = self._compiled()
-            checkpoints.set_state(model, checkpoints.load_newest(run.checkpoints)[1])
-        save_model(model, run)
-        console.print(f"Trained in {duration(time.monotonic() - self.started)}.")
-        training = self.config.training
-        evaluate(run, model, self.images, console, training.nll_samples, training.nll_images)
-        draw(run, model, self.images)
-        console.print(f"Figures: {run.path / 'figures'}")
-        shutil.rmtree(run.path / "export", ignore_errors=True)  # of an attempt that was cut off
-        serving.export_saved_models(model, run.path / "export", binarization=self.config.data.binarization)
-        console.print(f"SavedModels of the encoder and the decoder: {run.path / 'export'}")
+            checkpoints.set_state(model, checkpoints.load_newest(self.run.checkpoints)[1])
+        save_model(model, self.run)
+        self.console.print(f"Trained in {duration(time.monotonic() - self.started)}.")
+        complete(self.run, model, self.images, self.console)
+
+
+def complete(run, model, images, console):
+    """Evaluates the trained model of a run, draws its figures and exports it."""
+    training = run.config.training
+    evaluate(run, model, images, console, training.nll_samples, training.nll_images)
+    draw(run, model, images)
+    console.print(f"Figures: {run.path / 'figures'}")
+    shutil.rmtree(run.path / "export", ignore_errors=True)  # of an attempt that was cut off
+    serving.export_saved_models(model, run.path / "export", binarization=run.config.data.binarization)
+    console.print(f"SavedModels of the encoder and the decoder: {run.path / 'export'}")
 
 
 def _check_same(run, config, facts):

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -12,8 +13,9 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from keras_vae import data, training
+from keras_vae import data, fitting, training
 from keras_vae.callbacks import ImageGrids, ProgressReport
+from keras_vae.config import InputError
 from keras_vae.presets import PRESETS, get_preset
 from keras_vae.runs import Run, write_json
 
@@ -164,3 +166,33 @@ def test_an_interrupted_write_keeps_the_old_content(tmp_path):
         write_json(tmp_path / "a.json", {"new": object()})
     assert json.loads((tmp_path / "a.json").read_text()) == {"old": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_fitted_prior_gains_on_a_planted_aggregate_posterior(run, tmp_path):
+    """An encoder moved away from the prior: the mixture has to find where the codes are."""
+    model = run.load_model()
+    head = model.encoder.get_layer("z_mean")
+    head.bias.assign(head.bias + 3.0)
+    path = tmp_path / "moved"
+    shutil.copytree(run.path, path)
+    model.save(path / "model.keras")
+    new, gain = fitting.fit_prior(
+        Run.open(path), tmp_path / "fitted", 5, samples=50, count=100, console=Console(file=open(os.devnull, "w"))
+    )
+    assert gain > 1
+    fitted = Run.open(tmp_path / "fitted").load_model()
+    centre = np.asarray(fitted.prior.sample(2000, seed=0)).mean(0)
+    codes = np.asarray(fitted.encode(training.load_test_images(new.config, new.open_data())[0])[0])
+    np.testing.assert_allclose(centre, codes.mean(0), atol=0.5)
+    assert (new.path / "export/decoder/1").exists() and not new.checkpoints.exists()
+
+
+def test_a_run_starts_from_the_weights_of_another(run, tmp_path):
+    quiet = Console(file=open(os.devnull, "w"))
+    config = run.config.replace(start_from=str(run.path), learning_rate=1e-12, epochs=1, objective="iwae")
+    again = training.train(config, tmp_path / "again", quiet)
+    for left, right in zip(run.load_model().trainable_weights, again.load_model().trainable_weights, strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-6)
+    with pytest.raises(InputError, match="other sizes"):
+        training.train(config.replace(hidden=(17,)), tmp_path / "other", quiet)
+    assert not (tmp_path / "other").exists()
