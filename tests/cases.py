@@ -92,7 +92,8 @@ def labels(case, count=8):
 
 def inputs(case, x):
     """Images, or the pair of images and labels that the model of a case takes."""
-    return [x, *labels(case, len(x))] if labels(case) else x
+    pair = [x, *labels(case, len(x))]
+    return [keras.ops.convert_to_tensor(part) for part in pair] if labels(case) else x
 
 
 def images(case, count=8, seed=0):
