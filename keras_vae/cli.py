@@ -140,8 +140,8 @@ def evaluate(run, samples, images, estimator):
     from keras_vae import scoring
     from keras_vae.stopping import StopSignals
 
+    console = Console(highlight=False, soft_wrap=True)
     with StopSignals("The same command continues.") as signals:
-        console = Console(highlight=False, soft_wrap=True)
         scoring.evaluate(run, model, data, console, samples, images, estimator, signals)
 
 
@@ -168,14 +168,36 @@ def fit_prior(run, run_dir, components, samples, images):
 @click.option("--allow-mixed", is_flag=True, help="Take runs that were not scored alike, and show what differs.")
 def compare(runs, format, allow_mixed):
     """Put the results of RUNS into one table, if they were scored alike."""
+    from keras_vae import cards
     from keras_vae.runs import Run
 
-    opened = [Run.open(run) for run in runs]
-    _import_tensorflow()
-    from keras_vae import evaluation, scoring
+    found = {str(run): cards.load(Run.open(run).path) for run in runs}
+    click.echo(cards.written(cards.compare(found, allow_mixed), format))
 
-    cards = {str(run.path): scoring.load_card(run.path) for run in opened}
-    click.echo(evaluation.written(evaluation.compare(cards, allow_mixed), format))
+
+@cli.command()
+@run_argument
+def audit(run):
+    """Check the numbers of RUN against the formulas, and its latents for what commonly goes wrong.
+
+    Exits with 0 if every number is what its name says, and with 1 if one is not.
+    """
+    run, model, data = _open(run)
+    from keras_vae import cards, evaluation, scoring
+
+    pixels, _ = scoring.load_test_images(run.config, data)
+    card = run.path / "evaluation.json"
+    results = cards.load(run.path)["results"] if card.is_file() else None
+    findings = evaluation.audit(model, pixels, results=results)
+    for finding in findings:
+        numbers = ", ".join(f"{name} {cards.number(value)}" for name, value in finding.numbers.items())
+        click.echo(f"{finding.status:<8}{finding.name}")
+        for text in filter(None, (numbers, finding.advice)):
+            click.echo(f"        {text}")
+    counts = {status: sum(finding.status == status for finding in findings) for status in ("error", "warning")}
+    click.echo(f"{len(findings)} checks, {counts['error']} errors, {counts['warning']} warnings.")
+    if counts["error"]:
+        raise click.exceptions.Exit(1)
 
 
 @cli.command()

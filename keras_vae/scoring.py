@@ -11,9 +11,8 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from keras_vae import data, evaluation
+from keras_vae import cards, data, evaluation
 from keras_vae.callbacks import duration
-from keras_vae.config import InputError
 from keras_vae.runs import package_versions, write_bytes, write_json
 
 BATCH = 500
@@ -96,21 +95,6 @@ def load_test_images(config, images):
     return np.concatenate(list(pipeline.as_numpy_iterator())), images.test.labels
 
 
-def load_card(path):
-    """The content of a run's evaluation.json.
-
-    Raises:
-        InputError: if there is none, or one of an earlier version that does not say what it is.
-    """
-    file = path / "evaluation.json"
-    try:
-        card = json.loads(file.read_text())
-        card["protocol"]["estimator"], card["model"]["loss"], card["results"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{file} is not there or not complete. Write it with: keras-vae evaluate {path}") from None
-    return card
-
-
 class _Partial:
     """What is done of a long estimate, in a file that belongs to one model and one protocol."""
 
@@ -188,6 +172,6 @@ def _results_table(card, run):
     table.add_column("result", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("unit")
-    for row in evaluation.rows(card):
+    for row in cards.rows(card):
         table.add_row(*row)
     return table

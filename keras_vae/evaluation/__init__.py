@@ -3,7 +3,8 @@
 The functions take arrays, callables and models by their methods; they know no model class and no trainer.
 """
 
-from keras_vae.evaluation.cards import card, compare, loss_meaning, rows, written
+from keras_vae.evaluation.audit import Finding, audit
+from keras_vae.evaluation.cards import card, loss_meaning
 from keras_vae.evaluation.latents import active_units, aggregate_posterior, probe_accuracies
 from keras_vae.evaluation.marginal import estimate, log_marginal, posterior_proposal, prior_proposal
 from keras_vae.evaluation.scores import (
@@ -20,11 +21,12 @@ from keras_vae.evaluation.scores import (
 
 __all__ = [
     "ESTIMATORS",
+    "Finding",
     "active_units",
     "aggregate_posterior",
+    "audit",
     "batched",
     "card",
-    "compare",
     "estimate",
     "evaluate",
     "fixed_noise",
@@ -38,6 +40,4 @@ __all__ = [
     "posterior_proposal",
     "prior_proposal",
     "probe_accuracies",
-    "rows",
-    "written",
 ]

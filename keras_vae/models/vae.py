@@ -149,6 +149,20 @@ class VAE(LatentModel):
         """
         return type(self)(self.encoder, self.decoder, self.likelihood, prior, self.objective, seed=self.sampling.seed)
 
+    def audit(self, images, seed=0):
+        """Checks the numbers of this model against the formulas; see `keras_vae.evaluation.audit`.
+
+        Args:
+            images: Float32 [n, ...], pixels in [0, 1], as the model was trained.
+            seed: Int seed of the noise.
+
+        Returns:
+            List of `keras_vae.evaluation.Finding`.
+        """
+        from keras_vae import evaluation
+
+        return evaluation.audit(self, images, seed=seed)
+
     def get_config(self):
         return {
             **super().get_config(),
