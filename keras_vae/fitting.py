@@ -5,6 +5,7 @@ from rich.console import Console
 
 from keras_vae import data, evaluation, priors
 from keras_vae.config import InputError
+from keras_vae.models import VAE
 from keras_vae.runs import Run, check_new
 from keras_vae.scoring import BATCH, SEED, load_test_images
 from keras_vae.training import complete, save_model
@@ -40,7 +41,9 @@ def fit_prior(run, run_dir, num_components=50, samples=500, count=1000, console=
     config = run.config.replace(prior="gaussian_mixture", prior_components=num_components)
     z = _draws(model, images, config)
     prior = priors.GaussianMixture(num_components)
-    fitted = model.with_prior(prior)  # which builds it
+    fitted = VAE(  # which builds the prior
+        model.encoder, model.decoder, model.likelihood, prior, model.objective, seed=config.training.seed
+    )
     prior.fit(z, seed=config.training.seed)
     new = Run.create(run_dir, config, run.facts)
     save_model(fitted, new)

@@ -138,17 +138,6 @@ class VAE(LatentModel):
         self.latent_dim  # noqa: B018  raises where the model is not built
         return self.decode(self.prior.sample(num_images, seed=seed))
 
-    def with_prior(self, prior):
-        """The same networks, likelihood and objective under another prior, for example one that was fitted afterwards.
-
-        Args:
-            prior: A prior layer p(z).
-
-        Returns:
-            A new model, which shares encoder, decoder and likelihood with this one.
-        """
-        return type(self)(self.encoder, self.decoder, self.likelihood, prior, self.objective, seed=self.sampling.seed)
-
     def audit(self, images, seed=0):
         """Checks the numbers of this model against the formulas; see `keras_vae.evaluation.audit`.
 
