@@ -115,18 +115,27 @@ def bits(run_dir):
     return found
 
 
-def differences(case, kills, folder, chance, arguments=ARGUMENTS, report=lambda line: None):
-    """Runs a case alone, and once more with so many kills.
+def differences(case, kills, folder, chance, arguments=ARGUMENTS, report=lambda line: None, pause=None):
+    """Runs a case alone, if `folder` has no such run, and once more with so many kills.
+
+    Args:
+        case: Key of `CASES`.
+        kills: Int, the SIGKILLs.
+        folder: For the two runs, `alone` and `killed`.
+        chance: The `random.Random` of the moments.
+        arguments: Of `keras-vae train`.
+        report: Called with a line about each kill.
+        pause: Seconds, the longest time from a checkpoint to a kill; None for what spreads the kills over the run.
 
     Returns:
         Triple: names of what differs, the kills that met a live process, how many of them during training.
     """
     alone, killed = Path(folder) / "alone", Path(folder) / "killed"
     began = time.monotonic()
-    codes = finish(start(case, alone, arguments))
-    seconds = time.monotonic() - began
+    codes = [0] if alone.exists() else finish(start(case, alone, arguments))
     if any(codes):
         raise RuntimeError(f"{case}: the run left alone ended with {codes}:\n" + logs(alone))
+    seconds = time.monotonic() - began if pause is None else pause * kills / 0.3
     met = training = 0
     while met < kills:
         began = time.monotonic()

@@ -92,6 +92,14 @@ class _Job:
                 return self.run
             self._finish()
             self.run.finish()
+        except (OSError, tf.errors.OpError) as error:  # a picture or a log; a checkpoint says so itself
+            full = "No space left on device"
+            if isinstance(error, tf.errors.OpError) and full not in str(error):
+                raise
+            raise RunStopped(
+                f"Cannot write to {self.run.path}: {getattr(error, 'strerror', full) or error}. The last checkpoint is "
+                f"still there. Make room and continue with: keras-vae train --run-dir {self.run.path}"
+            ) from None
         finally:
             if lock is not None:
                 lock.release()

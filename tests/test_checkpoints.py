@@ -1,10 +1,12 @@
 """Power cuts: whatever kills a run, and whatever happens to its checkpoints, it ends as if it had been left alone."""
 
+import itertools
 import json
 import os
 import pathlib
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,12 +26,13 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 import chaos  # noqa: E402
 
+EXPORT = training.serving.export_saved_models
 SMALL = Config(preset="mlp").replace(
     dataset="digits", hidden=(8,), latent_dim=2, epochs=3, nll_samples=2, nll_images=20, checkpoint_every=1
 )
 ARGUMENTS = [
-    "mlp", "--dataset", "digits", "--hidden", "8", "--latent-dim", "2", "--epochs", "30", "--nll-samples", "2",
-    "--nll-images", "20", "--binarization", "dynamic", "--checkpoint-every", "1",
+    "mlp", "--dataset", "digits", "--hidden", "8", "--latent-dim", "2", "--epochs", "3000", "--nll-samples", "2",
+    "--nll-images", "20", "--binarization", "dynamic",
 ]  # fmt: skip
 
 
@@ -43,21 +46,37 @@ class PowerCut(BaseException):
 
 def cut_at(step, monkeypatch, before=True):
     """Ends the training at the moment when the checkpoint of a step is about to be written, or just was."""
+
+    def cut(_):
+        raise PowerCut
+
+    after_saving(step, monkeypatch, cut, before)
+
+
+def after_saving(step, monkeypatch, act, before=False):
+    """Calls `act` with the folder of the checkpoints when that of a step was written, or is about to be."""
     save = checkpoints.save
 
     def saving(directory, meta, arrays):
         if meta["step"] == step and before:
-            raise PowerCut
+            act(directory)
         save(directory, meta, arrays)
-        if meta["step"] == step:
-            raise PowerCut
+        if meta["step"] == step and not before:
+            act(directory)
 
     monkeypatch.setattr(checkpoints, "save", saving)
 
 
+@pytest.fixture(autouse=True)
+def only_what_is_compared(monkeypatch):
+    """Figures and exports take most of the time of a small run."""
+    monkeypatch.setattr(training, "draw", lambda *_: None)
+    monkeypatch.setattr(training.serving, "export_saved_models", lambda *_, **__: None)
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """A run that nothing happened to."""
+    """A whole run that nothing happened to."""
     path = tmp_path_factory.mktemp("alone") / "run"
     training.train(SMALL, path, quiet())
     return chaos.bits(path)
@@ -83,6 +102,7 @@ def test_a_cut_while_the_finished_training_is_evaluated_and_exported_changes_no_
         with pytest.raises(PowerCut):
             training.train(SMALL, tmp_path / "run", quiet())
     (tmp_path / "run" / "export" / "encoder" / "1").mkdir(parents=True)  # the half of an export
+    monkeypatch.setattr(training.serving, "export_saved_models", EXPORT)
     training.train(SMALL, tmp_path / "run", quiet())
     assert chaos.bits(tmp_path / "run") == alone
     assert [path.name for path in (tmp_path / "run" / "export" / "encoder").iterdir()] == ["1"]
@@ -128,8 +148,9 @@ def test_a_run_whose_newest_checkpoint_is_damaged_still_ends_with_the_same_bits(
 
 
 def test_sigkill_at_random_moments_changes_no_bit(tmp_path):
-    differing, met, _ = chaos.differences("one device", 3, tmp_path, random.Random(1), ARGUMENTS)
-    assert met >= 1 and differing == []
+    arguments = [*ARGUMENTS, "--epochs", "10", "--checkpoint-every", "1"]
+    differing, met, _ = chaos.differences("one device", 3, tmp_path, random.Random(1), arguments, pause=0.1)
+    assert met >= 2 and differing == []
 
 
 def start(path, *more, **options):
@@ -147,13 +168,12 @@ def wait_for_training(path):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_says_how_to_continue(number, code, tmp_path):
-    process = start(tmp_path / "run", "--epochs", "3000", "--checkpoint-every", "0")
+def test_sigterm_saves_and_says_how_to_continue(tmp_path):
+    process = start(tmp_path / "run")
     wait_for_training(tmp_path / "run")
-    process.send_signal(number)
+    process.terminate()
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == code
+    assert process.returncode == 143
     last = errors.splitlines()[-1]
     assert f"Continue with: keras-vae train --run-dir {tmp_path / 'run'}" in last and "its state is saved" in last
     step = int(last.split("after step ")[1].split(";")[0].replace(",", ""))
@@ -161,9 +181,21 @@ def test_a_signal_saves_and_says_how_to_continue(number, code, tmp_path):
     assert meta["step"] == step > 0
 
 
+def test_ctrl_c_saves_and_the_run_that_goes_on_ends_with_the_same_bits(alone, tmp_path, monkeypatch):
+    config = SMALL.replace(checkpoint_every=5)
+    with monkeypatch.context() as patch:
+        after_saving(5, patch, lambda folder: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(RunStopped, match="by Ctrl-C after step 6; its state is saved. Continue with: ") as stopped:
+            training.train(config, tmp_path / "run", quiet())
+    assert stopped.value.exit_code == 130
+    training.train(config, tmp_path / "run", quiet())
+    assert chaos.bits(tmp_path / "run") == alone
+
+
 def test_a_second_ctrl_c_leaves_at_once():
     script = """
-import os, signal, time
+import os, signal
+import keras_vae_cli  # so that TensorFlow is not imported
 from keras_vae.stopping import StopSignals
 with StopSignals("") as signals, signals.deferred():
     os.kill(os.getpid(), signal.SIGINT)
@@ -187,7 +219,7 @@ def test_a_signal_outside_of_training_stops_there_and_handlers_are_put_back():
 
 def test_a_full_disk_keeps_the_old_checkpoint_says_so_and_the_run_goes_on_after_room_was_made(tmp_path):
     size = 64 * 1024  # less than a checkpoint: the limit is set when there is one already
-    process = start(tmp_path / "run", "--epochs", "3000")
+    process = start(tmp_path / "run", "--checkpoint-every", "1")
     wait_for_training(tmp_path / "run")
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, size))
     _, errors = process.communicate(timeout=120)
@@ -197,13 +229,50 @@ def test_a_full_disk_keeps_the_old_checkpoint_says_so_and_the_run_goes_on_after_
     kept, _ = checkpoints.load_newest(tmp_path / "run" / "checkpoints")
     assert f"step-{kept['step']:010d}" in last
     assert not [path for path in (tmp_path / "run").rglob(".*")]
-    process = start(tmp_path / "run", "--epochs", "3000")
+    process = start(tmp_path / "run", "--checkpoint-every", "1")
     deadline = time.monotonic() + 120
     while checkpoints.load_newest(tmp_path / "run" / "checkpoints")[0]["step"] <= kept["step"]:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     process.kill()
     process.communicate()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = shutil.which("mount") or pytest.skip("There is no `mount` here to make a small disk with.")
+    # a run does not begin with less than 20 MB
+    done = subprocess.run([mount, "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"Mounting a small disk is not permitted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+# what is written first when the disk is full: the next checkpoint, or a picture
+@pytest.mark.parametrize("options", [{}, {"sample_every": 1}], ids=["checkpoint", "picture"])
+def test_a_disk_that_fills_up_stops_the_run_which_goes_on_after_room_was_made(options, alone, small_disk, monkeypatch):
+    run, ballast, config = small_disk / "run", small_disk / "ballast", SMALL.replace(**options)
+
+    def fill(_):
+        with pytest.raises(OSError, match="No space left"), open(ballast, "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+
+    with monkeypatch.context() as patch:
+        after_saving(7, patch, fill)
+        with pytest.raises(RunStopped, match="No space left on device.*[Mm]ake room and continue with") as stopped:
+            training.train(config, run, quiet())
+    assert stopped.value.exit_code == 1
+    assert checkpoints.load_newest(run / "checkpoints")[0]["step"] == 7
+    ballast.unlink()
+    training.train(config, run, quiet())
+    found = chaos.bits(run)
+    assert {name: found[name] for name in alone if not name.endswith(".png")} == {
+        name: content for name, content in alone.items() if not name.endswith(".png")
+    }
 
 
 def test_continuing_with_another_config_or_other_data_is_refused(tmp_path, monkeypatch):
@@ -218,6 +287,23 @@ def test_continuing_with_another_config_or_other_data_is_refused(tmp_path, monke
     (tmp_path / "run" / "config.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match="other data"):
         training.train(SMALL, tmp_path / "run", quiet())
+
+
+def test_checkpoint_minutes_save_when_so_much_time_has_passed(tmp_path, monkeypatch):
+    steps, save, clock = [], checkpoints.save, itertools.count()  # a clock on which half a minute passes at each look
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: 30.0 * next(clock))
+    monkeypatch.setattr(
+        checkpoints, "save", lambda folder, meta, arrays: (steps.append(meta["step"]), save(folder, meta, arrays))
+    )
+    training.train(SMALL.replace(epochs=1, checkpoint_every=0, checkpoint_minutes=2.0), tmp_path / "run", quiet())
+    assert steps == [4, 9, 12]
+
+
+def test_checkpoint_minutes_are_refused_for_several_machines(tmp_path, monkeypatch):
+    monkeypatch.setattr(training.distribution, "is_multiworker", lambda strategy: True)
+    with pytest.raises(InputError, match="--checkpoint-every"):
+        training.train(SMALL.replace(checkpoint_minutes=1.0), tmp_path / "run", quiet())
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_processes_never_train_the_same_run(tmp_path):
@@ -260,11 +346,15 @@ def train_with_callbacks(folder, epochs, stop_at=None):
     return callbacks, model.history.history, model.history.epoch, weights
 
 
+@pytest.fixture(scope="module")
+def never_stopped(tmp_path_factory):
+    return train_with_callbacks(tmp_path_factory.mktemp("callbacks"), 6)
+
+
 @pytest.mark.parametrize("stop_at", [1, 12, 20, 36, 48])
-def test_callbacks_and_history_remember_across_a_stop(stop_at, tmp_path):
-    expected = train_with_callbacks(tmp_path / "alone", 6)
-    assert expected[0][1] == 3  # it stopped early, in the fourth epoch
+def test_callbacks_and_history_remember_across_a_stop(stop_at, never_stopped, tmp_path):
+    assert never_stopped[0][1] == 3  # it stopped early, in the fourth epoch
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         assert train_with_callbacks(tmp_path / "cut", 6, stop_at) is None
-        assert train_with_callbacks(tmp_path / "cut", 6) == expected
+        assert train_with_callbacks(tmp_path / "cut", 6) == never_stopped

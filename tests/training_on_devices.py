@@ -40,10 +40,9 @@ def callbacks():
 
 # name -> arguments of `train`
 OPTIONS = {
-    "steps-per-execution": {"steps_per_execution": 2},
-    "adam-clipped": {"optimizer": adam, "epochs": 2},
+    "steps-per-execution": {"steps_per_execution": 2, "metrics": ["mse"]},
+    "adam-clipped": {"optimizer": adam},
     "empty-replica": {"count": 9},
-    "metric": {"metrics": ["mse"]},
     "callbacks": {"epochs": 5, "callbacks": callbacks},
     "jit": {"jit_compile": True},
     "eager": {"run_eagerly": True},
