@@ -12,7 +12,7 @@ from unittest import mock
 import keras
 import numpy as np
 import tensorflow as tf
-from cases import CASES, build, images
+from cases import CASES, build, images, inputs, labels
 
 from keras_vae import NonFiniteLossError, distribution
 
@@ -56,11 +56,12 @@ def train(case, *, count=21, epochs=1, optimizer=lambda: keras.optimizers.SGD(1e
         model.compile(optimizer(), **options)
     start = [weight.numpy() for weight in model.trainable_weights]
     x = images(case, count)
+    y = labels(case, count)
     fit = {"callbacks": callbacks(), "validation_data": (x[:10],)} if callbacks else {}
     with fixed_noise():
-        logs = model.fit(x, shuffle=False, batch_size=8, epochs=epochs, verbose=0, **fit).history
-        logs |= {f"test_{k}": v for k, v in model.evaluate(x, batch_size=8, verbose=0, return_dict=True).items()}
-        logs["predicted"] = model.predict(x, batch_size=8, verbose=0)
+        logs = model.fit(x, *y, shuffle=False, batch_size=8, epochs=epochs, verbose=0, **fit).history
+        logs |= {f"test_{k}": v for k, v in model.evaluate(x, *y, batch_size=8, verbose=0, return_dict=True).items()}
+        logs["predicted"] = model.predict(inputs(case, x), batch_size=8, verbose=0)
     weights = [weight.numpy() for weight in model.trainable_weights]
     moved = max(np.abs(before - after).max() for before, after in zip(start, weights))
     found = {f"weight{number}": weight for number, weight in enumerate(weights)}
