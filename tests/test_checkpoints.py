@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import warnings
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -248,7 +249,7 @@ def small_disk(tmp_path):
     if done.returncode:
         pytest.skip(f"Mounting a small disk is not permitted here: {done.stderr.strip()}")
     yield folder
-    subprocess.run(["umount", folder], check=True)
+    subprocess.run(["umount", "--lazy", folder], check=True)  # TensorBoard's writers may still hold files
 
 
 # what is written first when the disk is full: the next checkpoint, or a picture
@@ -291,16 +292,17 @@ def test_continuing_with_another_config_or_other_data_is_refused(tmp_path, monke
 
 def test_checkpoint_minutes_save_when_so_much_time_has_passed(tmp_path, monkeypatch):
     steps, save, clock = [], checkpoints.save, itertools.count()  # a clock on which half a minute passes at each look
-    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: 30.0 * next(clock))
+    monkeypatch.setattr(checkpoints, "time", SimpleNamespace(monotonic=lambda: 30.0 * next(clock)))
     monkeypatch.setattr(
         checkpoints, "save", lambda folder, meta, arrays: (steps.append(meta["step"]), save(folder, meta, arrays))
     )
     training.train(SMALL.replace(epochs=1, checkpoint_every=0, checkpoint_minutes=2.0), tmp_path / "run", quiet())
-    assert steps == [4, 9, 12]
+    assert steps == [4, 8, 12]
 
 
 def test_checkpoint_minutes_are_refused_for_several_machines(tmp_path, monkeypatch):
     monkeypatch.setattr(training.distribution, "is_multiworker", lambda strategy: True)
+    monkeypatch.setattr(training.distribution, "is_chief", lambda strategy: True)
     with pytest.raises(InputError, match="--checkpoint-every"):
         training.train(SMALL.replace(checkpoint_minutes=1.0), tmp_path / "run", quiet())
     assert not (tmp_path / "run").exists()
