@@ -185,10 +185,10 @@ def audit(run):
     run, model, data = _open(run)
     from keras_vae import cards, evaluation, scoring
 
-    pixels, _ = scoring.load_test_images(run.config, data)
+    pixels, labels = scoring.load_test_images(run.config, data)
     card = run.path / "evaluation.json"
     results = cards.load(run.path)["results"] if card.is_file() else None
-    findings = evaluation.audit(model, pixels, results=results)
+    findings = evaluation.audit(model, pixels, labels=labels, results=results)
     for finding in findings:
         numbers = ", ".join(f"{name} {cards.number(value)}" for name, value in finding.numbers.items())
         click.echo(f"{finding.status:<8}{finding.name}")
