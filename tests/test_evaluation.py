@@ -9,7 +9,8 @@ import scipy.stats
 import tensorflow as tf
 
 from keras_vae import evaluation, gaussian
-from keras_vae.config import ModelConfig
+from keras_vae.config import InputError, ModelConfig
+from keras_vae.evaluation import marginal
 from keras_vae.models import build_model
 
 PIXELS, LATENT, SCALE = 6, 2, 0.3
@@ -28,7 +29,10 @@ class Planted:
         self.posterior_mean = (self.x @ self.w @ np.linalg.inv(precision) / SCALE**2).astype("float32")
         self.posterior_var = np.diag(np.linalg.inv(precision)).astype("float32")
 
-    def estimate(self, num_samples, seed=0, **options):
+    def estimate(self, num_samples, **options):
+        return self.results(num_samples, **options)["log_marginal"]
+
+    def results(self, num_samples, propose=None, **options):
         projection = tf.constant(np.linalg.lstsq(self.x, self.posterior_mean, rcond=None)[0].astype("float32"))
 
         def encode(x):
@@ -39,14 +43,12 @@ class Planted:
             mean = tf.einsum("sbd,pd->sbp", z, self.w)
             return gaussian.log_prob(x=x, mean=mean, log_var=tf.fill((PIXELS,), float(np.log(SCALE**2))))
 
-        return evaluation.log_marginal(
-            self.x,
-            encode=encode,
-            log_likelihood=log_likelihood,
-            log_prior=lambda z, seed: gaussian.log_prob(x=z, mean=tf.zeros_like(z), log_var=tf.zeros_like(z)),
-            num_samples=num_samples,
-            seed=seed,
-            **options,
+        def log_prior(z, seed):
+            return gaussian.log_prob(x=z, mean=tf.zeros_like(z), log_var=tf.zeros_like(z))
+
+        propose = propose or marginal.posterior_proposal(encode, log_prior)
+        return marginal.estimate(
+            self.x, propose=propose, log_likelihood=log_likelihood, num_samples=num_samples, **options
         )
 
 
@@ -55,10 +57,83 @@ def test_importance_sampling_finds_the_exact_likelihood():
     np.testing.assert_allclose(planted.estimate(20_000, chunk=1000), planted.exact, atol=0.06)
 
 
+def test_the_mean_over_seeds_is_within_its_standard_error_of_the_exact_likelihood():
+    planted = Planted()
+    means = np.array([planted.estimate(2000, seed=seed).mean() for seed in range(8)])
+    assert abs(means.mean() - planted.exact.mean()) < 3 * means.std(ddof=1) / np.sqrt(8) + 2e-3
+    assert means.std(ddof=1) < 0.02
+
+
 def test_the_bound_rises_with_the_samples_and_stays_below_the_truth():
     planted = Planted()
-    means = [np.mean([planted.estimate(k, seed=seed).mean() for seed in range(6)]) for k in (1, 10, 100)]
-    assert means[0] + 0.1 < means[1] < means[2] < planted.exact.mean() + 0.02
+    results = planted.results(1000)
+    bounds = results["bound"].mean(axis=0)
+    assert bounds[0] + 0.1 < bounds[1] < bounds[2] < bounds[3] < planted.exact.mean() + 0.02
+    np.testing.assert_array_equal(results["bound"][:, 3], results["log_marginal"])
+
+
+def test_bounds_are_means_over_disjoint_groups_of_the_samples():
+    log_weights = np.random.default_rng(0).normal(size=(25, 3)).astype("float32")
+    bound = marginal.summarise(log_weights)["bound"]
+    groups = np.log(np.exp(log_weights[:20].astype("float64")).reshape(2, 10, 3).mean(axis=1))
+    np.testing.assert_allclose(bound[:, 0], log_weights.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(bound[:, 1], groups.mean(axis=0), rtol=1e-5)
+
+
+def test_effective_samples_of_planted_weights():
+    weights = np.array([[1, 1, 1], [1, 0, 0.5], [1, 0, 0], [1, 0, 0]])
+    with np.errstate(divide="ignore"):
+        found = marginal.summarise((np.log(weights) - 900).astype("float32"))
+    np.testing.assert_allclose(found["effective_samples"], [4, 1, 1.5**2 / 1.25], rtol=1e-4)
+    np.testing.assert_allclose(found["log_marginal"], np.log(weights.mean(axis=0)) - 900, rtol=1e-6)
+
+
+def test_prior_samples_find_the_same_likelihood_with_less_to_show_for_them():
+    planted = Planted()
+    results = planted.results(
+        20_000, propose=marginal.prior_proposal(lambda n, seed: keras.random.normal((n, 2), seed=seed))
+    )
+    assert results["log_marginal"].mean() == pytest.approx(planted.exact.mean(), abs=0.2)
+    assert results["effective_samples"].mean() < 0.2 * planted.results(20_000)["effective_samples"].mean()
+
+
+def test_a_stopped_estimate_goes_on_to_the_same_bits():
+    planted = Planted()
+    whole, parts = planted.results(20, batch_size=15), []
+
+    class Stop(Exception):
+        pass
+
+    def stop(results):
+        parts.append(results)
+        raise Stop
+
+    with pytest.raises(Stop):
+        planted.results(20, batch_size=15, on_batch=stop)
+    assert len(parts[0]["log_marginal"]) == 15
+    continued = planted.results(20, batch_size=15, done=parts[0])
+    for name, values in whole.items():
+        np.testing.assert_array_equal(continued[name], values)
+
+
+def test_memory_does_not_grow_with_the_samples():
+    """The decoder never sees more than one chunk of rows, whatever the samples."""
+    rows = []
+
+    def log_likelihood(x, z):
+        rows.append(z.shape[0] * x.shape[0])
+        return tf.zeros(tf.shape(z)[:-1])
+
+    for num_samples in (10, 100_000):
+        marginal.estimate(
+            np.zeros((30, 2), "float32"),
+            propose=marginal.posterior_proposal(
+                lambda x: (tf.zeros((x.shape[0], 1)),) * 2, lambda z, seed: tf.zeros(tf.shape(z)[:-1])
+            ),
+            log_likelihood=log_likelihood,
+            num_samples=num_samples,
+        )
+    assert max(rows) <= marginal.ROWS
 
 
 @pytest.mark.parametrize("num_samples", [1, 7, 50, 53])
@@ -92,6 +167,35 @@ def test_progress_ends_at_all_images():
 def test_planted_dead_and_live_latents_are_told_apart():
     z_mean = np.stack([np.linspace(-1, 1, 50), np.full(50, 3.0), np.linspace(-0.1, 0.1, 50)], axis=1)
     assert evaluation.active_units(z_mean).tolist() == [True, False, False]
+
+
+def test_an_aggregate_posterior_that_is_the_prior_has_nothing_to_report():
+    rng = np.random.default_rng(0)
+    prior = rng.normal(size=(50_000, 3))
+    checks = evaluation.aggregate_posterior(
+        0.8 * rng.normal(size=(50_000, 3)), np.full((50_000, 3), np.log(0.36)), prior
+    )
+    assert checks["aggregate_mean_offset"] < 0.02 and checks["aggregate_correlation"] < 0.02
+    assert 0.97 < checks["aggregate_variance_min"] <= checks["aggregate_variance_max"] < 1.03
+
+
+def test_duplicated_latents_are_seen_in_the_correlation_and_constant_ones_in_the_variance():
+    rng = np.random.default_rng(0)
+    z, prior = rng.normal(size=(5000, 1)), rng.normal(size=(5000, 3))
+    z_mean = np.concatenate([z, z, np.full_like(z, 2.0)], axis=1)
+    checks = evaluation.aggregate_posterior(z_mean, np.full((5000, 3), -9.0), prior)
+    assert checks["aggregate_correlation"] > 0.95
+    assert checks["aggregate_variance_min"] < 0.01
+    assert checks["aggregate_mean_offset"] == pytest.approx(2.0, abs=0.1)
+
+
+def test_probes_find_planted_classes_and_none_in_noise():
+    rng = np.random.default_rng(0)
+    labels, noise = rng.integers(0, 4, 400), rng.normal(size=(400, 5))
+    perfect = np.eye(4)[labels]
+    for codes, low, high in ((perfect, 1.0, 1.0), (noise, 0.1, 0.4)):
+        accuracies = evaluation.probe_accuracies(codes[:200], labels[:200], codes[200:], labels[200:])
+        assert all(low <= accuracy <= high for accuracy in accuracies.values())
 
 
 def test_another_image_or_shape_has_another_hash():
@@ -148,6 +252,37 @@ def test_nll_is_at_most_the_loss_on_average(vae):
     assert results["nll_images"] == 300 and results["nll_samples"] == 50
     estimates = [evaluation.evaluate(vae, binary[i::3], nll_samples=50)["nll"] for i in range(3)]
     assert np.std(estimates, ddof=1) == pytest.approx(np.sqrt(3) * results["nll_standard_error"], rel=0.9)
+
+
+def test_the_same_call_gives_the_same_numbers_and_leaves_the_noise_alone(vae):
+    _, binary = grey_and_binary()
+    vae.loss_terms(binary, training=False)
+    first = evaluation.evaluate(vae, binary, nll_samples=3, seed=5)
+    states = [variable.numpy() for variable in vae.variables if variable.path.endswith("seed_generator_state")]
+    assert evaluation.evaluate(vae, binary, nll_samples=3, seed=5) == first
+    assert evaluation.evaluate(vae, binary, nll_samples=3, seed=6)["loss"] != first["loss"]
+    after = [variable.numpy() for variable in vae.variables if variable.path.endswith("seed_generator_state")]
+    assert states and np.array_equal(states, after)
+
+
+@pytest.mark.parametrize(
+    "values", [{"prior": "gaussian_mixture", "prior_components": 3}, {"model": "hierarchical_vae", "upper_latent_dims": (2,)}], ids=str
+)  # fmt: skip
+def test_both_estimators_agree_where_the_prior_is_no_standard_normal(values):
+    keras.utils.set_random_seed(0)
+    vae = build_model(ModelConfig(hidden=(8,), latent_dim=2, upper_hidden=(4,), **values), (4, 4, 1), seed=0)
+    images = np.random.default_rng(0).integers(0, 2, (20, 4, 4, 1)).astype("float32")
+    by_q = evaluation.evaluate(vae, images, nll_samples=2000)
+    by_p = evaluation.evaluate(vae, images, nll_samples=2000, estimator="prior")
+    assert by_q["nll"] == pytest.approx(by_p["prior_sampled_nll"], abs=0.03)
+    assert by_q["nll"] < -by_q["elbo"]
+    assert "kl_per_dimension" not in by_q  # there is no closed form for each dimension
+    assert sum(by_q.get("kl_per_part", [by_q["kl_loss"]])) == pytest.approx(by_q["kl_loss"], rel=0.2)
+
+
+def test_an_unknown_estimator_is_refused_with_the_choices(vae):
+    with pytest.raises(InputError, match="importance, prior"):
+        evaluation.evaluate(vae, grey_and_binary()[1], estimator="posterior")
 
 
 def test_a_denoiser_is_scored_on_noisy_images():

@@ -122,7 +122,7 @@ def _sampling(model, rng):
     z, _ = model.sampling((z_mean, np.broadcast_to(log_vars[:, None], shape).astype("float32")))
     z = np.asarray(z, "float64").reshape(9, -1)
     slope, offset = np.polyfit(log_vars[::2000], np.log(z.var(axis=1)), 1)
-    numbers = {"mean of z for z_mean 3": float(z[0].mean()), "slope of log Var z": slope, "offset": offset}
+    numbers = {"mean for z_mean 3": float(z[0].mean()), "slope of log Var z": float(slope), "offset": float(offset)}
     if abs(z[0].mean() - 3) < 0.05 and abs(slope - 1) < 0.1 and abs(offset) < 0.2:
         return Finding(name, "ok", numbers)
     if abs(slope - 2) < 0.1:
