@@ -123,6 +123,59 @@ class ImageGrids(keras.callbacks.Callback):
             self.writer.close()
 
 
+class LatentStatistics(keras.callbacks.Callback):
+    """Puts the number of active units and the KL of each latent dimension into the logs at the end of each epoch.
+
+    The logs get `active_units`, and `kl_0`, `kl_1`, ..., in nats and averaged over the images: one for each latent
+    dimension, or for each part that the prior takes its KL apart into. Put it before callbacks that read the logs, such
+    as `CSVLogger`. The noise of the training is left as it is.
+
+    Args:
+        images: Float32 [n, ...], pixels in [0, 1]: the same at each epoch.
+        labels: Int [n], for a model that takes them.
+        log_dir: Folder of a TensorBoard log, or None for none.
+
+    Example:
+
+    >>> import keras_vae, numpy as np
+    >>> from keras_vae.callbacks import LatentStatistics
+    >>> vae = keras_vae.VAE.from_preset("mlp")
+    >>> vae.compile()
+    >>> images = np.zeros((8, 28, 28, 1), "float32")
+    >>> history = vae.fit(images, verbose=0, callbacks=[LatentStatistics(images)])
+    >>> "active_units" in history.history, "kl_19" in history.history
+    (True, True)
+
+    Reference:
+        Burda et al., Importance Weighted Autoencoders, 2016, section 5.2.
+    """
+
+    def __init__(self, images, labels=None, log_dir=None):
+        super().__init__()
+        self.images = images
+        self.labels = labels
+        self.log_dir = log_dir
+
+    def on_train_begin(self, logs=None):
+        self.writer = tf.summary.create_file_writer(str(self.log_dir)) if self.log_dir else None
+
+    def on_epoch_end(self, epoch, logs=None):
+        from keras_vae import evaluation
+
+        active, kl = evaluation.latent_statistics(self.model, self.images, self.labels)
+        found = {"active_units": int(active.sum()), **{f"kl_{index}": float(value) for index, value in enumerate(kl)}}
+        if logs is not None:
+            logs.update(found)
+        if self.writer is not None:
+            with self.writer.as_default():
+                for name, value in found.items():
+                    tf.summary.scalar(name, value, step=epoch)
+
+    def on_train_end(self, logs=None):
+        if self.writer is not None:
+            self.writer.close()
+
+
 def duration(seconds):
     """Seconds in words.
 

@@ -39,6 +39,7 @@ MEANINGS = {
     "scale": ("pixel", "standard deviation of a pixel in p(x|z)"),
 }
 SUFFIXES = {
+    "_bits_per_dimension": ("bits per value of a pixel", "the same in bits, for each value of each pixel"),
     "_standard_error": (NATS, "standard error over the images"),
     "_by_samples": (NATS, "the same with fewer samples"),
     "_bits_per_dimension": ("bits per channel of a pixel", "the same, of 8-bit pixels"),

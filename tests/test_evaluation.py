@@ -9,6 +9,7 @@ import scipy.stats
 import tensorflow as tf
 
 from keras_vae import evaluation, gaussian
+from keras_vae.callbacks import LatentStatistics
 from keras_vae.config import InputError, ModelConfig
 from keras_vae.evaluation import marginal
 from keras_vae.models import build_model
@@ -265,9 +266,13 @@ def test_the_same_call_gives_the_same_numbers_and_leaves_the_noise_alone(vae):
     assert states and np.array_equal(states, after)
 
 
-@pytest.mark.parametrize(
-    "values", [{"prior": "gaussian_mixture", "prior_components": 3}, {"model": "hierarchical_vae", "upper_latent_dims": (2,)}], ids=str
-)  # fmt: skip
+OTHER_PRIORS = [
+    {"prior": "gaussian_mixture", "prior_components": 3},
+    {"model": "hierarchical_vae", "upper_latent_dims": (2,)},
+]
+
+
+@pytest.mark.parametrize("values", OTHER_PRIORS, ids=str)
 def test_both_estimators_agree_where_the_prior_is_no_standard_normal(values):
     keras.utils.set_random_seed(0)
     vae = build_model(ModelConfig(hidden=(8,), latent_dim=2, upper_hidden=(4,), **values), (4, 4, 1), seed=0)
@@ -292,3 +297,24 @@ def test_a_denoiser_is_scored_on_noisy_images():
     results = evaluation.evaluate(build_model(config, (8, 8, 1), seed=0), images)
     assert results["corrupted_mse"] == pytest.approx(0.3, abs=0.02)  # a masked one is wrong by 1
     assert results["restored_mse"] != results["mse"]
+
+
+def test_latent_statistics_reach_the_logs_and_tensorboard_and_leave_training_as_it_was(tmp_path):
+    _, binary = grey_and_binary()
+    histories = []
+    for callbacks in ([], [LatentStatistics(binary, log_dir=tmp_path)]):
+        keras.utils.set_random_seed(0)
+        vae = build_model(ModelConfig(hidden=(8,), latent_dim=2), (8, 8, 1), seed=0)
+        vae.compile()
+        histories.append(vae.fit(binary, epochs=2, verbose=0, shuffle=False, callbacks=callbacks).history)
+    plain, logged = histories
+    assert logged["loss"] == plain["loss"]
+    z_mean, z_log_var = (np.asarray(value) for value in vae.encode(binary))
+    kl = 0.5 * (np.exp(z_log_var) + z_mean**2 - 1 - z_log_var).mean(axis=0)
+    np.testing.assert_allclose([logged["kl_0"][-1], logged["kl_1"][-1]], kl, rtol=1e-4)
+    assert logged["active_units"][-1] == (z_mean.var(axis=0) > 0.01).sum()
+    tags = set()
+    for file in tmp_path.rglob("events*"):
+        for record in tf.data.TFRecordDataset(str(file)):
+            tags |= {value.tag for value in tf.compat.v1.Event.FromString(record.numpy()).summary.value}
+    assert {"active_units", "kl_0", "kl_1"} <= tags

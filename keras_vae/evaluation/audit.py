@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras_vae import gaussian, likelihoods, objectives, priors
 from keras_vae.config import InputError
 from keras_vae.evaluation import latents, marginal
-from keras_vae.evaluation.scores import fixed_noise, has_likelihood, inputs_of, marginal_likelihood
+from keras_vae.evaluation.scores import as_one, fixed_noise, has_likelihood, inputs_of, marginal_likelihood
 
 MAX_IMAGES = 200
 REPEATS = 10  # of the model's own losses
@@ -42,7 +42,7 @@ def audit(model, images, *, labels=None, results=None, seed=0):
     Args:
         model: A VAE of this package, or a model with the same methods.
         images: Float32 [n, ...], pixels in [0, 1], as the model was trained; the first 200 are used.
-        labels: Int [n], for a conditional model.
+        labels: Int [n], classes of the images, for a model that takes them.
         results: Results of `evaluate` that were written down, to be checked as well, or None.
         seed: Int seed of the noise.
 
@@ -63,27 +63,27 @@ def audit(model, images, *, labels=None, results=None, seed=0):
     if not hasattr(model, "prior"):
         raise InputError(f"An audit is about q(z|x) and p(z), and {type(model).__name__} has none. Use a VAE.")
     images = np.asarray(images[:MAX_IMAGES], "float32")
-    inputs = inputs_of(model, images, None if labels is None else labels[:MAX_IMAGES])
+    x = as_one(inputs_of(model, images, None if labels is None else labels[:MAX_IMAGES]))
     with fixed_noise(model, seed):
         rng = np.random.default_rng(seed)
-        terms = _terms(model, inputs)
-        z_mean, z_log_var = (np.asarray(value) for value in model.encode(inputs))
+        terms = _terms(model, x)
+        z_mean, z_log_var = (np.asarray(value) for value in model.encode(x))
         findings = [
             _loss(model, terms),
             _sampling(model, rng),
             _kl(model, z_mean, z_log_var, terms, rng),
             _likelihood(model, images, rng),
-            _reconstruction(model, inputs, z_mean, z_log_var, terms, rng),
-            _bounds(model, inputs, terms, seed),
+            _reconstruction(model, x, math.prod(images.shape[1:]), z_mean, z_log_var, terms, rng),
+            _bounds(model, x, terms, seed),
             _pixels(model, images),
             *_health(z_mean, terms),
         ]
     return findings if results is None else [*findings, _written(model, images, results)]
 
 
-def _terms(model, inputs):
+def _terms(model, x):
     """Terms of the loss of each image: name -> float64 [r, n], from r draws of noise."""
-    runs = [model.loss_terms(inputs, training=False) for _ in range(REPEATS)]
+    runs = [model.loss_terms(x, training=False) for _ in range(REPEATS)]
     return {name: np.stack([run[name] for run in runs]).astype("float64") for name in runs[0]}
 
 
@@ -205,16 +205,14 @@ def _likelihood(model, images, rng):
     return Finding(name, "error", numbers, _diagnosis("log_prob", reported, total, wrong))
 
 
-def _reconstruction(model, inputs, z_mean, z_log_var, terms, rng):
+def _reconstruction(model, x, pixels, z_mean, z_log_var, terms, rng):
     """Is reconstruction_loss -log p(x|z) under draws from q(z|x)?"""
     name = "reconstruction_loss = -E log p(x|z), summed over pixels"
     z_log_var = np.minimum(z_log_var, gaussian.MAX_LOG_VAR)
     eps = rng.normal(size=(REPEATS, *z_mean.shape)).astype("float32")
 
     def expected(std):
-        return np.stack([-model.log_likelihood(inputs, (z_mean + std * noise)[None])[0] for noise in eps]).astype(
-            "float64"
-        )
+        return np.stack([-model.log_likelihood(x, (z_mean + std * noise)[None])[0] for noise in eps]).astype("float64")
 
     ours = expected(np.exp(0.5 * z_log_var))
     reported = terms["reconstruction_loss"]
@@ -222,7 +220,6 @@ def _reconstruction(model, inputs, z_mean, z_log_var, terms, rng):
     noise = 5 * math.hypot(_error_of_mean(ours), _error_of_mean(reported))
     if _same(reported.mean(), ours.mean(), noise):
         return Finding(name, "ok", numbers)
-    pixels = math.prod(model.image_shape)
     constant = 0.5 * math.log(2 * math.pi) * pixels
     wrong = {
         "it is the mean over pixels, not the sum": ours.mean() / pixels,
@@ -236,10 +233,10 @@ def _reconstruction(model, inputs, z_mean, z_log_var, terms, rng):
     return Finding(name, "error", numbers, advice)
 
 
-def _bounds(model, inputs, terms, seed):
+def _bounds(model, x, terms, seed):
     """Is the ELBO the importance-weighted bound of one sample, and below that of more?"""
     name = "ELBO = importance-weighted bound of 1 sample, below that of more"
-    bounds = marginal_likelihood(model, inputs, BOUND_SAMPLES, seed=seed)["bound"].mean(axis=0)
+    bounds = marginal_likelihood(model, x, BOUND_SAMPLES, seed=seed)["bound"].mean(axis=0)
     elbo = -(terms["reconstruction_loss"] + terms["kl_loss"])
     names = [f"{size} samples" for size in marginal.bound_sizes(BOUND_SAMPLES)]
     numbers = {"ELBO": float(elbo.mean()), **dict(zip(names, bounds.tolist(), strict=True))}

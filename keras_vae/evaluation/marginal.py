@@ -66,9 +66,9 @@ def prior_proposal(sample_prior):
     def propose(x):
         def draw(num_samples, seed):
             generator.state.assign(tf.cast(tf.math.floormod(seed, tf.int32.max), generator.state.dtype))
-            count = num_rows(x)
-            z = sample_prior(num_samples * count, generator)
-            z = tf.reshape(z, (num_samples, count, z.shape[-1]))
+            batch_size = tf.nest.flatten(x)[0].shape[0]
+            z = sample_prior(num_samples * batch_size, generator)
+            z = tf.reshape(z, (num_samples, batch_size, z.shape[-1]))
             return z, tf.zeros(tf.shape(z)[:2])
 
         return draw
@@ -84,7 +84,7 @@ def estimate(
     Memory does not grow with the number of images, and with the number of samples only by the weights of one batch.
 
     Args:
-        images: Float32 [n, ...], pixels in [0, 1]; or a list of these and labels, int [n], which is then x.
+        images: Float32 [n, ...], pixels in [0, 1]; or a pair of images and labels [n], and then x is such a pair, too.
         propose: A proposal; see above.
         log_likelihood: Callable, (x [b, ...], z [s, b, d]) -> log p(x|z), [s, b], nats.
         num_samples: Int, k.
@@ -118,26 +118,17 @@ def estimate(
         log_weights = tf.map_fn(
             chunk_log_weights, tf.range(num_chunks), fn_output_signature=tf.float32, parallel_iterations=1
         )
-        return tf.reshape(log_weights, (-1, num_rows(x)))[:num_samples]
+        return tf.reshape(log_weights, (-1, log_weights.shape[-1]))[:num_samples]
 
     results = done or {}
-    for first in range(len(results.get("log_marginal", ())), num_rows(images), batch_size):
-        x = rows_of(images, first, batch_size)
+    count = len(tf.nest.flatten(images)[0])
+    for first in range(len(results.get("log_marginal", ())), count, batch_size):
+        x = tf.nest.map_structure(lambda array: tf.convert_to_tensor(array[first : first + batch_size]), images)  # noqa: B023
         batch = summarise(batch_log_weights(x, tf.constant(first)).numpy())
         results = {name: np.concatenate([results[name], new]) if results else new for name, new in batch.items()}
         if on_batch is not None:
             on_batch(results)
     return results
-
-
-def num_rows(x):
-    """Number of images in x, an array or a list of arrays."""
-    return tf.nest.flatten(x)[0].shape[0]
-
-
-def rows_of(arrays, first, count):
-    """Up to `count` rows from `first` on, as tensors, of an array or of a structure of arrays."""
-    return tf.nest.map_structure(lambda array: tf.convert_to_tensor(array[first : first + count]), arrays)
 
 
 def summarise(log_weights):

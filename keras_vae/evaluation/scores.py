@@ -32,7 +32,7 @@ def evaluate(
     Args:
         model: A model of this package, or one with the same methods.
         images: Float32 [n, ...], pixels in [0, 1], binarised as the model was trained.
-        labels: Int [n], classes of the images, or None for no probes; a conditional model needs them.
+        labels: Int [n], classes of the images, for the probes and for a model that takes them; or None.
         train: Pair (images, labels) of the training split for the probes, or None for no probes.
         nll_samples: Int, samples of z for each image; 0 for no estimate of the likelihood.
         nll_images: Int, on how many of the images, from the first on; None for all.
@@ -64,25 +64,26 @@ def evaluate(
         raise InputError(f"Unknown estimator. Expected one of: {', '.join(ESTIMATORS)}. Received: {estimator!r}")
     inputs = inputs_of(model, images, labels)
     with fixed_noise(model, seed):
-        losses = batched(lambda x: model.loss_terms(x, training=False), inputs, batch_size=100)
+        losses = batched(lambda *x: model.loss_terms(as_one(x), training=False), *inputs, batch_size=100)
         results = {name: float(np.mean(values, dtype="float64")) for name, values in losses.items()}
-        results["mse"] = mean_squared_error(images, batched(model.reconstruct, inputs))
+        results["mse"] = mean_squared_error(images, batched(model.reconstruct, *inputs))
         results |= model.likelihood.statistics()
         results |= _of_vae(model, inputs, seed) if "kl_loss" in losses else _of_autoencoder(model, images)
     if "kl_loss" in losses and has_likelihood(model, images):
         results["elbo"] = -(results["reconstruction_loss"] + results["kl_loss"])
     if labels is not None and train is not None:
-        train_codes, codes = batched(model.code, inputs_of(model, *train)), batched(model.code, inputs)
+        train_codes, codes = batched(model.code, *inputs_of(model, *train)), batched(model.code, *inputs)
         results |= latents.probe_accuracies(train_codes, train[1], codes, labels)
     if "kl_loss" in losses and nll_samples:
-        scored = tf.nest.map_structure(lambda array: array[:nll_images], inputs)
+        scored = as_one([array[:nll_images] for array in inputs])
         options = {"seed": seed, "done": done, "on_batch": on_batch}
         estimates = marginal_likelihood(model, scored, nll_samples, estimator, **options)
-        results |= _named(estimates, likelihood_name(model, images, estimator), nll_samples)
-    if model.likelihood.support == "8-bit":
-        for name in [name for name in ("nll", "elbo") if name in results]:
-            bits = model.likelihood.bits_per_dimension(results[name], images.shape[1:])
-            results[f"{name}_bits_per_dimension"] = bits
+        name = likelihood_name(model, images, estimator)
+        results |= _named(estimates, name, nll_samples)
+        if name == "nll" and hasattr(model.likelihood, "bits_per_dimension"):
+            results["nll_bits_per_dimension"] = float(
+                model.likelihood.bits_per_dimension(results[name], images.shape[1:])
+            )
     return results
 
 
@@ -91,7 +92,7 @@ def marginal_likelihood(model, images, num_samples, estimator="importance", **op
 
     Args:
         model: A VAE of this package, or a model with the same methods.
-        images: Float32 [n, ...], pixels in [0, 1]; for a conditional model a list of these and int [n].
+        images: Float32 [n, ...], pixels in [0, 1]; a pair of images and labels for a model that takes labels.
         num_samples: Int, samples of z for each image.
         estimator: "importance" for samples from q(z|x), "prior" for samples from p(z).
         **options: Everything else that `marginal.estimate` takes.
@@ -131,14 +132,9 @@ def _named(estimates, name, num_samples):
     }
 
 
-def inputs_of(model, images, labels):
-    """What the methods of a model take: images, or a list of images and labels."""
-    return [images, labels] if model.takes_labels else images
-
-
 def _of_vae(model, inputs, seed):
     """What there is to say of the latents of a VAE."""
-    z_mean, z_log_var, groups = batched(lambda x: _latents(model, x), inputs)
+    z_mean, z_log_var, groups = batched(lambda *x: _latents(model, as_one(x)), *inputs)
     results = {"active_units": int(latents.active_units(z_mean).sum()), "latent_dim": z_mean.shape[1]}
     dims = model.prior.group_dims
     if len(dims) > 1:
@@ -148,8 +144,35 @@ def _of_vae(model, inputs, seed):
     return results | latents.aggregate_posterior(z_mean, z_log_var, prior_samples)
 
 
+def inputs_of(model, images, labels=None):
+    """What a model takes: a list of the images, and of the labels if it asks for them."""
+    return [images, labels] if getattr(model, "takes_labels", False) else [images]
+
+
+def as_one(inputs):
+    """The images alone, or the pair of images and labels."""
+    return inputs[0] if len(inputs) == 1 else tuple(inputs)
+
+
+def latent_statistics(model, images, labels=None, seed=0):
+    """Which latent dimensions are active, and the KL of each dimension or part.
+
+    Args:
+        model: A VAE of this package, or a model with the same methods.
+        images: Float32 [n, ...], pixels in [0, 1].
+        labels: Int [n], for a model that takes them.
+        seed: Int seed of the noise.
+
+    Returns:
+        Pair (bool [d], float [g]): see `active_units`; nats, averaged over the images.
+    """
+    with fixed_noise(model, seed):
+        z_mean, _, groups = batched(lambda *x: _latents(model, as_one(x)), *inputs_of(model, images, labels))
+    return latents.active_units(z_mean), groups.mean(axis=0)
+
+
 def _latents(model, x):
-    draws = model.sampling.draw(model.encoder(x, training=False))
+    draws = model.sampling.draw(model.encode(x))
     return draws.z_mean, draws.z_log_var, draws.kl_groups
 
 
@@ -166,6 +189,8 @@ def has_likelihood(model, images):
     """Whether p(x|z) is a likelihood of these pixels: a Bernoulli one has none for grey pixels."""
     if model.likelihood.support == "binary":
         return bool(np.all((images == 0) | (images == 1)))
+    if model.likelihood.support == "8-bit":
+        return bool(np.allclose(255 * images, np.round(255 * images), atol=1e-3))
     return True
 
 
@@ -201,13 +226,10 @@ def pixel_hash(images):
 
 
 def batched(function, *arrays, batch_size=500):
-    """Applies `function` to batches of arrays [n, ...] and joins its results, an array or a tuple of arrays.
-
-    An argument may be a list of arrays too.
-    """
+    """Applies `function` to batches of arrays [n, ...] and joins its results, an array or a tuple of arrays."""
     compiled = tf.function(function, reduce_retracing=True)
     parts = []
-    for first in range(0, marginal.num_rows(arrays), batch_size):
-        parts.append(compiled(*marginal.rows_of(arrays, first, batch_size)))
+    for first in range(0, len(arrays[0]), batch_size):
+        parts.append(compiled(*(tf.convert_to_tensor(array[first : first + batch_size]) for array in arrays)))
     joined = tf.nest.map_structure(lambda *values: np.concatenate([value.numpy() for value in values]), *parts)
     return joined

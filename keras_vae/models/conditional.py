@@ -162,17 +162,6 @@ class ConditionalVAE(VAE):
         with self._labels_refused():
             return super().evaluate(x, y, **kwargs)
 
-    def with_prior(self, prior):
-        """As `VAE.with_prior`."""
-        parts = (self.encoder, self.decoder, self.num_classes, self.likelihood, prior, self.objective)
-        return type(self)(*parts, seed=self.sampling.seed)
-
-    def audit(self, images, labels, seed=0):
-        """As `VAE.audit`, with the labels of the images, int [n]."""
-        from keras_vae import evaluation
-
-        return evaluation.audit(self, images, labels=labels, seed=seed)
-
     def get_config(self):
         return {**super().get_config(), "num_classes": self.num_classes}
 

@@ -138,11 +138,12 @@ class VAE(LatentModel):
         self.latent_dim  # noqa: B018  raises where the model is not built
         return self.decode(self.prior.sample(num_images, seed=seed))
 
-    def audit(self, images, seed=0):
+    def audit(self, images, labels=None, seed=0):
         """Checks the numbers of this model against the formulas; see `keras_vae.evaluation.audit`.
 
         Args:
             images: Float32 [n, ...], pixels in [0, 1], as the model was trained.
+            labels: Int [n], for a model that takes them.
             seed: Int seed of the noise.
 
         Returns:
@@ -150,7 +151,7 @@ class VAE(LatentModel):
         """
         from keras_vae import evaluation
 
-        return evaluation.audit(self, images, seed=seed)
+        return evaluation.audit(self, images, labels=labels, seed=seed)
 
     def get_config(self):
         return {
