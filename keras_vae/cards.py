@@ -42,7 +42,6 @@ SUFFIXES = {
     "_bits_per_dimension": ("bits per value of a pixel", "the same in bits, for each value of each pixel"),
     "_standard_error": (NATS, "standard error over the images"),
     "_by_samples": (NATS, "the same with fewer samples"),
-    "_bits_per_dimension": ("bits per channel of a pixel", "the same, of 8-bit pixels"),
     "_samples": ("samples per image", "k"),
     "_images": ("images", "how many were scored"),
     "_ess": ("samples per image", "effective sample size, mean over the images"),
