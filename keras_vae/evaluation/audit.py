@@ -173,7 +173,7 @@ def _likelihood(model, images, rng):
     name = "log p(x|z) is a log-probability, summed over pixels"
     bernoulli = isinstance(model.likelihood, likelihoods.Bernoulli)
     if not bernoulli and not isinstance(model.likelihood, likelihoods.Gaussian):
-        return Finding(name, "ok", {}, "Not checked: the audit knows bernoulli and gaussian.")
+        return _total_probability(name, model.likelihood, rng)
     shape = (64, *images.shape[1:])
     pixels = math.prod(shape[1:])
     if bernoulli:
@@ -203,6 +203,22 @@ def _likelihood(model, images, rng):
     if _same(reported, total):
         return Finding(name, "ok", numbers)
     return Finding(name, "error", numbers, _diagnosis("log_prob", reported, total, wrong))
+
+
+def _total_probability(name, likelihood, rng):
+    """Does p(x|z) of one pixel sum to 1 over all its values in [0, 1], and log p(x|z) of two pixels to twice that?"""
+    if not isinstance(likelihood, (likelihoods.ContinuousBernoulli, likelihoods.DiscretizedLogistic)):
+        return Finding(name, "warning", {}, f"Not checked: {type(likelihood).__name__} is not one of this package's.")
+    discrete = likelihood.support == "8-bit"
+    x = np.linspace(0.0, 1.0, 256 if discrete else 4001, dtype="float32").reshape(-1, 1, 1, 1)
+    params = rng.uniform(size=(5, 1, 1, 1, 1)).astype("float32") * np.ones_like(x)
+    log_prob = np.asarray(likelihood.log_prob(x, params), "float64")  # (5, values)
+    two = np.asarray(likelihood.log_prob(np.repeat(x, 2, axis=1), np.repeat(params, 2, axis=2)), "float64")
+    total = np.exp(log_prob).sum(axis=1) if discrete else _integral(np.exp(log_prob), x.ravel())
+    numbers = {"total probability": float(total.mean()), "log p of two pixels / of one": float((two / log_prob).mean())}
+    if np.allclose(total, 1, atol=1e-3) and np.allclose(two, 2 * log_prob, rtol=1e-3, atol=1e-3):
+        return Finding(name, "ok", numbers)
+    return Finding(name, "error", numbers, "A constant is missing, or it is the mean over pixels and not the sum.")
 
 
 def _reconstruction(model, x, pixels, z_mean, z_log_var, terms, rng):
@@ -298,6 +314,11 @@ def _written(model, images, results):
         advice = "elbo is not -(reconstruction_loss + kl_loss): a weighted loss is called an ELBO. Evaluate again."
         return Finding(name, "error", numbers, advice)
     return Finding(name, "ok", numbers)
+
+
+def _integral(values, x):
+    """Trapezoidal rule along the last axis."""
+    return (0.5 * (values[..., 1:] + values[..., :-1]) * np.diff(x)).sum(axis=-1)
 
 
 def _diagnosis(term, reported, expected, wrong, noise=0.0):

@@ -81,9 +81,8 @@ def evaluate(
         name = likelihood_name(model, images, estimator)
         results |= _named(estimates, name, nll_samples)
         if name == "nll" and hasattr(model.likelihood, "bits_per_dimension"):
-            results["nll_bits_per_dimension"] = float(
-                model.likelihood.bits_per_dimension(results[name], images.shape[1:])
-            )
+            bits = model.likelihood.bits_per_dimension(results[name], images.shape[1:])
+            results["nll_bits_per_dimension"] = bits
     return results
 
 

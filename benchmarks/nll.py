@@ -1,0 +1,101 @@
+"""Measures importance sampling on the 784-200-200-50 model beside matrix multiplication, and writes benchmarks/nll.md.
+
+    python benchmarks/nll.py [--rounds N] [--threads N]
+
+The two are measured in turn, so that what else the machine does hits both; medians are written. The model is not
+trained: the time does not depend on that. Takes some minutes.
+"""
+
+import datetime
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+import numpy as np
+
+TABLE = Path(__file__).with_suffix(".md")
+IMAGES, SAMPLES = 10_000, 5_000
+MATRIX = 2048
+HIDDEN, LATENT, PIXELS = (200, 200), 50, 784
+OPERATIONS = 2 * (LATENT * HIDDEN[0] + HIDDEN[0] * HIDDEN[1] + HIDDEN[1] * PIXELS)  # of one sample, in matrix products
+
+
+@click.command(help=__doc__)
+@click.option("--rounds", default=15, show_default=True, help="Batches of 20 images with 5,000 samples each.")
+@click.option("--threads", default=os.cpu_count(), show_default=True, help="Threads of TensorFlow.")
+def main(rounds, threads):
+    import keras
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    import keras_vae
+    from keras_vae import evaluation, networks
+
+    keras.utils.set_random_seed(0)
+    encoder, decoder = networks.build("mlp", (28, 28, 1), LATENT, hidden=HIDDEN, activation="tanh")
+    vae = keras_vae.VAE(encoder, decoder, seed=0)
+    images = np.random.default_rng(0).integers(0, 2, (20 * (rounds + 1), 28, 28, 1)).astype("float32")
+    rate = sgemm_rate(tf)
+    measured = []
+    started = None
+
+    def on_batch(results):
+        nonlocal started
+        now = time.perf_counter()
+        after = rate()
+        if started is not None:
+            operations = 20 * SAMPLES * OPERATIONS
+            measured.append((operations / (now - started[0]) / 1e9, (started[1] + after) / 2))
+        started = (time.perf_counter(), after)
+
+    rate()
+    evaluation.marginal_likelihood(vae, images, SAMPLES, on_batch=on_batch)
+    write(np.array(measured), threads)
+
+
+def sgemm_rate(tf):
+    """A callable that measures float32 matrix products, in GFLOP/s."""
+    matrix = tf.random.normal((MATRIX, MATRIX))
+    multiply = tf.function(lambda: tf.linalg.matmul(matrix, matrix))
+    multiply()
+
+    def rate():
+        started = time.perf_counter()
+        for _ in range(4):
+            product = multiply()
+        product.numpy()
+        return 4 * 2 * MATRIX**3 / (time.perf_counter() - started) / 1e9
+
+    return rate
+
+
+def write(measured, threads):
+    estimate, sgemm = np.median(measured, axis=0)
+    share = np.median(measured[:, 0] / measured[:, 1])
+    operations = IMAGES * SAMPLES * OPERATIONS
+    text = f"""# Importance sampling
+
+Written by `python benchmarks/nll.py`: {SAMPLES:,} samples for each image on the model 784-200-200-50 (Bernoulli, tanh),
+in turn with products of {MATRIX}x{MATRIX} float32 matrices. Medians of {len(measured)} rounds; the operations counted are
+those of the decoder's matrix products alone, {OPERATIONS / 1e6:.3f} MFLOP a sample. Noise, densities, softplus and
+all else come on top of them. {threads} threads; the machine was not always free for it.
+
+{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, tensorflow
+{version("tensorflow")}.
+
+| what | GFLOP/s | {IMAGES:,} images with {SAMPLES:,} samples |
+| --- | --- | --- |
+| importance sampling | {estimate:.0f} | {operations / estimate / 6e10:.1f} minutes |
+| matrix products alone | {sgemm:.0f} | {operations / sgemm / 6e10:.1f} minutes |
+| share | {100 * share:.0f} % | |
+"""
+    TABLE.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
