@@ -317,6 +317,18 @@ def encode(run, to):
 
 
 @cli.command()
+@run_argument
+def report(run):
+    """Write report.html of RUN: numbers, figures and a page in which its latent space can be explored."""
+    run, model, data = _open(run)
+    from keras_vae import training
+
+    if not (run.path / "figures").is_dir():
+        training.draw(run, model, data)
+    click.echo(training.write_report(run, model, data))
+
+
+@cli.command()
 def presets():
     """List the presets."""
     from rich.console import Console

@@ -4,6 +4,7 @@ config.json       everything needed to repeat the run, the data that were used, 
 model.keras       the trained model
 history.csv       losses of each epoch
 evaluation.json   what the model is worth on the test split
+report.html       all of it on one page, with an explorer of the latent space
 figures/          pictures; samples/ holds those drawn during training
 tensorboard/      the same for TensorBoard
 export/           SavedModels for TensorFlow Serving
@@ -101,6 +102,12 @@ class Run:
             return keras.saving.load_model(file)
         except Exception as error:  # Keras raises many kinds for a damaged file
             raise InputError(f"Cannot load {file}: {_first_line(error)}") from None
+
+    def add_facts(self, **facts):
+        """Writes more facts into config.json. Returns the `Run` with them."""
+        facts = {**self.facts, **facts}
+        write_json(self.path / "config.json", {"config": self.config.to_dict(), **facts})
+        return Run(self.path, self.config, facts)
 
     @property
     def checkpoints(self):

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
-from keras_vae import checkpoints, data, distribution, serving
+from keras_vae import checkpoints, data, distribution, report, serving
 from keras_vae.callbacks import ImageGrids, ProgressReport, duration
 from keras_vae.checkpoints import Checkpoint, InterruptedRun
 from keras_vae.config import InputError, RunStopped, field_owners, sections
@@ -132,7 +132,8 @@ class _Job:
     def _announce(self):
         training, precision = self.config.training, keras.config.dtype_policy().name
         _announce(self.console, self.run, self.images, self.model)
-        self.console.print(f"Runs on {distribution.describe(self.strategy, training.batch_size, precision)}")
+        self.devices = distribution.describe(self.strategy, training.batch_size, precision)
+        self.console.print(f"Runs on {self.devices}")
 
     def _fit(self):
         config, run, training = self.config, self.run, self.config.training
@@ -200,18 +201,22 @@ class _Job:
 
     def _finish(self):
         """What follows on the training, by one process on one device: it can be done again from the last checkpoint."""
+        took = duration(time.monotonic() - self.started)
+        self.run = self.run.add_facts(
+            devices=self.devices, time=f"{took} of training" + " since it was continued" * self.continues
+        )
         model = self.model
         if self.strategy.num_replicas_in_sync > 1 or self.config.training.mixed_precision != "none":
             keras.config.set_dtype_policy("float32")  # the weights are, and so is all that is measured and served
             model = self._compiled()
             checkpoints.set_state(model, checkpoints.load_newest(self.run.checkpoints)[1])
         save_model(model, self.run)
-        self.console.print(f"Trained in {duration(time.monotonic() - self.started)}.")
+        self.console.print(f"Trained in {took}.")
         complete(self.run, model, self.images, self.console)
 
 
 def complete(run, model, images, console):
-    """Evaluates the trained model of a run, draws its figures and exports it."""
+    """Evaluates the trained model of a run, draws its figures, exports it and writes its report."""
     training = run.config.training
     evaluate(run, model, images, console, training.nll_samples, training.nll_images)
     draw(run, model, images)
@@ -219,6 +224,7 @@ def complete(run, model, images, console):
     shutil.rmtree(run.path / "export", ignore_errors=True)  # of an attempt that was cut off
     serving.export_saved_models(model, run.path / "export", binarization=run.config.data.binarization)
     console.print(f"SavedModels of the encoder and the decoder: {run.path / 'export'}")
+    console.print(f"Report: {write_report(run, model, images)}")
 
 
 def _check_same(run, config, facts):
@@ -273,6 +279,11 @@ def draw(run, model, images):
         history=history if history.is_file() else None,
         footnote=_footnote(run, images),
     )
+
+
+def write_report(run, model, images):
+    """Writes report.html of a run; see `keras_vae.report.write_report`. Returns its path."""
+    return report.write_report(run, model, *load_test_images(run.config, images))
 
 
 def save_model(model, run):

@@ -135,7 +135,9 @@ def test_an_existing_run_is_never_overwritten(run, capsys):
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
-@pytest.mark.parametrize("command", ["evaluate", "audit", "compare", "export", "generate", "reconstruct", "encode"])
+@pytest.mark.parametrize(
+    "command", ["evaluate", "audit", "compare", "export", "generate", "reconstruct", "encode", "report"]
+)
 def test_a_folder_that_is_no_run_is_refused_by_every_command(command, tmp_path, capsys):
     for path in (tmp_path, tmp_path / "missing"):
         code, _, error = keras_vae(capsys, command, path)
@@ -273,6 +275,14 @@ def test_audit_of_a_run_says_what_is_wrong_and_how_bad(run, tmp_path, capsys):
     (copy / "evaluation.json").write_text(json.dumps(card))
     code, out, _ = keras_vae(capsys, "audit", copy)
     assert code == 1 and "1 errors" in out
+
+
+def test_report_is_written_again_from_what_the_run_holds(run, capsys):
+    (run / "report.html").unlink()
+    code, out, _ = keras_vae(capsys, "report", run)
+    assert code == 0 and out.strip() == str(run / "report.html")
+    loss = json.loads((run / "evaluation.json").read_text())["results"]["loss"]
+    assert f"{loss:.2f}" in (run / "report.html").read_text()
 
 
 def test_every_config_field_is_an_option_and_the_only_source_of_its_help(capsys):

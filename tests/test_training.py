@@ -41,6 +41,7 @@ def test_a_run_directory_is_complete(run):
         "model.keras",
         "history.csv",
         "evaluation.json",
+        "report.html",
         "export/encoder/1",
         "export/decoder/1",
     ):
@@ -72,6 +73,7 @@ def test_the_config_of_a_run_says_how_to_repeat_it(run):
     assert content["config"]["data"]["dataset"] == "digits"
     assert content["data"]["train_images"] == 1500
     assert content["versions"]["keras"] == keras.__version__
+    assert "128 images a batch" in content["devices"] and "training" in content["time"]
     assert Run.open(run.path).config == run.config
 
 
