@@ -219,7 +219,7 @@ def assert_decoded(browser, model):
 
 
 def drag(browser, identifier, *points):
-    """Presses at the first of the points, as shares of the element from its upper left corner, and moves to the others."""
+    """Presses at the first point and moves to the others: shares of the element's size from its upper left corner."""
     from selenium.webdriver import ActionChains
 
     element = browser.find_element("id", identifier)

@@ -109,12 +109,10 @@ def _facts(run, images):
     """What was run: name -> text."""
     config, data = run.config, run.facts.get("data", {})
     height, width, channels = images.shape[1:]
-    counts = [
-        f"{data[f'{split}_images']:,} {name}" for split, name in (("train", "training"), ("test", "test")) if data
-    ]
+    counts = f"{data['train_images']:,} training and {data['test_images']:,} test" if data else ""
     facts = {
         "Preset": config.preset,
-        "Data": f"{data.get('name', config.data.dataset)}, {' and '.join(counts)} images of "
+        "Data": f"{data.get('name', config.data.dataset)}, {counts} images of "
         f"{height} x {width} x {channels}, binarisation {config.data.binarization}",
         "Training": f"{config.training.epochs} epochs, batches of {config.training.batch_size}, "
         f"{config.training.optimizer} with learning rate {config.training.learning_rate:g} "

@@ -29,7 +29,7 @@ def explorer_data(model, images, labels, kl=None, binarization="none"):
         binarization: How the images were binarised: what is drawn in the page is treated alike.
 
     Returns:
-        Dict: shape, weights, encoder, decoder, mean, examples, dims, low, high, draws and so on.
+        Dict: weights, encoder, decoder, shape, examples, the dimensions that can be moved and so on.
 
     Raises:
         UnsupportedNetwork: if a network has a layer that `network.js` does not know.
@@ -42,9 +42,7 @@ def explorer_data(model, images, labels, kl=None, binarization="none"):
         "encoder": _steps(model.encoder, model.encoder.outputs[0], weights),
         "decoder": _steps(model.decoder, model.decoder.outputs[0], weights),
     }
-    codes = np.concatenate(
-        [model.code(images[first : first + 500]) for first in range(0, min(CODES, len(images)), 500)]
-    )
+    codes = np.concatenate([model.code(images[first : first + 500]) for first in range(0, len(images[:CODES]), 500)])
     order = np.argsort(-(np.var(codes, axis=0) if kl is None else np.asarray(kl)), kind="stable")
     is_vae = hasattr(model, "prior")
     reach = np.quantile(np.abs(codes), 0.995, axis=0)
@@ -116,7 +114,7 @@ def _conv_transpose(layer, weights):
 
 
 def _convolution(layer, kernel, input_size, output_size, strides, weights, transposed=False):
-    """A step: the larger map's pixel `strides * y + ky - pad` meets the smaller map's pixel y in the kernel's row ky."""
+    """A step: the smaller map's row y and the larger map's row `strides * y + ky - pad` meet in the kernel's row ky."""
     if any(getattr(layer, name, default) not in (default, (default, default)) for name, default in PLAIN.items()):
         raise UnsupportedNetwork(f"a {type(layer).__name__} layer with " + " or ".join(PLAIN))
     activation = layer.activation.__name__
