@@ -1,9 +1,11 @@
 """Keras callbacks: progress that people can read, and pictures during training. Usable in anybody's `fit`."""
 
+import math
 import time
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -174,6 +176,95 @@ class LatentStatistics(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         if self.writer is not None:
             self.writer.close()
+
+
+class LatentBoard(keras.callbacks.Callback):
+    """What TensorBoard shows of a model beside its losses.
+
+    By epoch: reconstructions, for two latent dimensions the decoded plane, and images per second. Once: the
+    hyper-parameters, and at the end the codes of the images, with labels, for the embedding projector.
+
+    Args:
+        log_dir: Folder of the TensorBoard log.
+        images: Float32 [n, h, w, c] in [0, 1], test images.
+        labels: Int [n], or None.
+        images_per_epoch: Int, for the rate in images per second, or None for no rate.
+        hyper_parameters: Dict of numbers, strings and bools, or None.
+
+    Example:
+
+    >>> import tempfile, keras_vae, numpy as np
+    >>> from keras_vae.callbacks import LatentBoard
+    >>> vae = keras_vae.VAE.from_preset("mlp", image_shape=(8, 8, 1))
+    >>> vae.compile(optimizer="adam")
+    >>> images = np.zeros((8, 8, 8, 1), "float32")
+    >>> board = LatentBoard(tempfile.mkdtemp(), images, hyper_parameters={"beta": 1.0})
+    >>> history = vae.fit(images, epochs=1, verbose=0, callbacks=[board])
+    """
+
+    def __init__(self, log_dir, images, labels=None, images_per_epoch=None, hyper_parameters=None):
+        super().__init__()
+        self.log_dir = Path(log_dir)
+        self.images = images
+        self.labels = labels
+        self.images_per_epoch = images_per_epoch
+        self.hyper_parameters = hyper_parameters
+
+    def on_train_begin(self, logs=None):
+        self.writer = tf.summary.create_file_writer(str(self.log_dir))
+        if self.hyper_parameters:
+            from tensorboard.plugins.hparams import api
+
+            with self.writer.as_default():
+                api.hparams(self.hyper_parameters)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started, self.trained = time.monotonic(), None
+
+    def on_test_begin(self, logs=None):
+        self.trained = time.monotonic()  # what follows within the epoch is validation
+
+    def on_epoch_end(self, epoch, logs=None):
+        from keras_vae import plotting
+        from keras_vae.figures import decode_plane
+
+        seconds = (self.trained or time.monotonic()) - self.started
+        shown = self.images[:32]
+        pairs = np.stack([shown, tf.convert_to_tensor(self.model.reconstruct(shown, *self._given(32)))], axis=1)
+        pictures = {"reconstructions": plotting.image_grid(pairs.reshape(-1, *shown.shape[1:]), columns=16)}
+        if self.model.latent_dim == 2:
+            first = self._given(1)  # of a conditional model: the plane of one class
+            plane, _ = decode_plane(lambda z: self.model.decode(z, *(np.repeat(one, len(z)) for one in first)), side=15)
+            plane = plane[::-1]  # z[1] grows upward
+            pictures["manifold"] = plotting.image_grid(plane.reshape(-1, *shown.shape[1:]), columns=15, gap=0)
+        with self.writer.as_default(step=epoch):
+            for name, grid in pictures.items():
+                tf.summary.image(name, grid.reshape(1, *grid.shape[:2], -1))
+            if self.images_per_epoch:
+                tf.summary.scalar("images_per_second", self.images_per_epoch / seconds)
+
+    def on_train_end(self, logs=None):
+        from tensorboard.plugins import projector
+
+        from keras_vae import plotting
+
+        self.writer.close()
+        codes = np.asarray(self.model.code(self.images, *self._given(None)))
+        np.savetxt(self.log_dir / "codes.tsv", codes, fmt="%.5g", delimiter="\t")
+        columns = math.ceil(math.sqrt(len(self.images)))
+        plotting.save_png(plotting.image_grid(self.images, columns, gap=0), self.log_dir / "images.png")
+        config = projector.ProjectorConfig()
+        embedding = config.embeddings.add(tensor_name="codes", tensor_path="codes.tsv")
+        embedding.sprite.image_path = "images.png"
+        embedding.sprite.single_image_dim.extend([self.images.shape[2], self.images.shape[1]])  # width, height
+        if self.labels is not None:
+            np.savetxt(self.log_dir / "labels.tsv", self.labels, fmt="%s")
+            embedding.metadata_path = "labels.tsv"
+        projector.visualize_embeddings(str(self.log_dir), config)
+
+    def _given(self, count):
+        """What a model takes beside its first images: their labels, or nothing."""
+        return [self.labels[:count]] if self.model.takes_labels else []
 
 
 def duration(seconds):

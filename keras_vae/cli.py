@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from keras_vae.config import EXPORT_FORMATS, Config, InputError, RunStopped, sections
-from keras_vae.presets import PRESETS, get_preset
+from keras_vae.presets import PRESETS, find_weights, get_preset, weights_of
 
 
 class Ints(click.ParamType):
@@ -248,15 +248,33 @@ def verify_export(directory):
 
 @cli.command()
 @run_argument
+@click.option("--to", type=click.Path(path_type=Path), required=True, help="Folder to make.")
+@click.option("--export/--no-export", default=True, help="Also export SavedModels into it.  [export]")
+def publish(run, to, export):
+    """Make a folder of RUN to pass on: weights, config, card and export, laid out for the Hugging Face hub."""
+    from keras_vae.runs import Run
+
+    run = Run.open(run)
+    _import_tensorflow()
+    from keras_vae import publishing
+
+    click.echo(publishing.publish(run, to, export))
+
+
+@cli.command()
+@run_argument
 @click.option("--count", type=click.IntRange(1), default=64, show_default=True, help="How many images.")
 @click.option("--label", type=click.IntRange(0), help="conditional_vae: the class to draw.  [all in turn]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draws from the prior.")
 @click.option("--to", type=click.Path(path_type=Path), help="A .png grid or an .npy array.  [RUN/generated.png]")
 def generate(run, count, label, seed, to):
-    """Draw images from the prior of RUN."""
+    """Draw images from the prior of RUN, or of a trained model that comes with the package: mlp."""
     from keras_vae.runs import Run
 
-    run = Run.open(run)
+    if not run.exists() and weights_of(str(run)):
+        run, to = Run.open(find_weights(str(run), "mnist")), to or Path("generated.png")
+    else:
+        run = Run.open(run)
     to = _check_image_target(to or run.path / "generated.png")
     _import_tensorflow()
     model = run.load_model()
@@ -334,9 +352,9 @@ def presets():
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("preset", "system", "what to see on MNIST")
+    table = Table("preset", "system", "what to see on MNIST", "weights")
     for name, preset in PRESETS.items():
-        table.add_row(name, preset.system, preset.expect)
+        table.add_row(name, preset.system, preset.expect, ", ".join(weights_of(name)))
     Console(highlight=False, soft_wrap=True).print(table)
 
 

@@ -76,7 +76,7 @@ def _all_figures(model, images, labels, class_names, history, footnote):
 
     yield "traversals", _traversals(decode, z_mean[0], kl, footnote)
     if z_mean.shape[1] == 2:
-        yield "manifold", _manifold(decode, footnote)
+        yield "manifold", plotting.manifold(*decode_plane(decode, side=20), footnote=footnote)
 
 
 def _samples(model, class_names, footnote, columns=10):
@@ -126,12 +126,20 @@ def _traversals(decode, z, kl, footnote, rows=8, steps=11):
     return plotting.traversals(images, dims, kl[dims], values, title=title, footnote=footnote)
 
 
-def _manifold(decode, footnote, side=20):
-    """The latent plane at the quantiles of the standard normal, so that each image stands for equal probability."""
+def decode_plane(decode, side):
+    """The latent plane at the quantiles of the standard normal, so that each image stands for equal probability.
+
+    Args:
+        decode: Callable, z [n, 2] -> images [n, h, w, c].
+        side: Int, images in a row.
+
+    Returns:
+        Pair (images [side, side, h, w, c], z[0] along the columns and z[1] along the rows; ticks [side]).
+    """
     ticks = np.array([NormalDist().inv_cdf((i + 0.5) / side) for i in range(side)], "float32")
-    columns, rows = np.meshgrid(ticks, ticks)  # z[0] along the columns, z[1] along the rows
-    images = decode(np.stack([columns, rows], axis=-1).reshape(-1, 2))
-    return plotting.manifold(images.reshape(side, side, *images.shape[1:]), ticks, footnote=footnote)
+    columns, rows = np.meshgrid(ticks, ticks)
+    images = _numpy(decode(np.stack([columns, rows], axis=-1).reshape(-1, 2)))
+    return images.reshape(side, side, *images.shape[1:]), ticks
 
 
 def _numpy(images):

@@ -33,15 +33,15 @@ DPI = 120
 TITLE, LABEL, SMALL = 12, 9, 8  # points
 
 
-def image_grid(images, columns=None):
-    """Tiles images [n, h, w, c] in reading order, 2 pixels apart: uint8 [H, W], or [H, W, 3] for c=3.
+def image_grid(images, columns=None, gap=2):
+    """Tiles images [n, h, w, c] in reading order, `gap` pixels apart: uint8 [H, W], or [H, W, 3] for c=3.
 
     The grid is near square unless the number of `columns` is given; what is left of the last row is white.
 
     >>> image_grid(np.zeros([6, 28, 28, 1])).shape
     (58, 88)
     """
-    canvas = _tiled(_arranged(_pixels("images", images, "n h w c"), columns), gap=2)
+    canvas = _tiled(_arranged(_pixels("images", images, "n h w c"), columns), gap)
     return canvas[:, :, 0] if canvas.shape[-1] == 1 else canvas
 
 
@@ -51,6 +51,21 @@ def save_png(array, path):
     if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)) or not array.size:
         raise _invalid("array", "uint8 [H, W] or [H, W, 3]", f"{array.dtype} {list(array.shape)}")
     _write(path, lambda file: Image.fromarray(array).save(file, format="PNG"))
+
+
+def save_animation(frames, path, milliseconds=250, at_most=60):
+    """Writes PNG files of one size as an animated GIF that repeats; the last frame stays longer.
+
+    Args:
+        frames: Paths of the PNG files, in order. Where there are more than `at_most`, they are thinned out evenly.
+        path: A name that ends in .gif; a file already there is replaced whole or not at all.
+        milliseconds: How long a frame is shown.
+    """
+    chosen = np.linspace(0, len(frames) - 1, min(len(frames), at_most)).round().astype(int)
+    first, *others = [Image.open(frames[index]) for index in chosen]
+    durations = [milliseconds] * len(others) + [6 * milliseconds]
+    options = {"save_all": True, "append_images": others, "duration": durations, "loop": 0}
+    _write(path, lambda file: first.save(file, format="GIF", **options), suffix=".gif")
 
 
 def save(figure, path, dpi=DPI):
@@ -425,11 +440,11 @@ def _without_outliers(values):
     return max(low, first - 0.4 * (last - first)), min(high, last + 0.4 * (last - first))
 
 
-def _write(path, write):
+def _write(path, write, suffix=".png"):
     """Calls `write(file)` on a temporary file beside `path`, then renames it."""
     path = pathlib.Path(path)
-    if path.suffix.lower() != ".png":
-        raise _invalid("path", "a name that ends in .png", path)
+    if path.suffix.lower() != suffix:
+        raise _invalid("path", f"a name that ends in {suffix}", path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with open(temporary, "xb") as file:

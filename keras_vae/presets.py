@@ -1,8 +1,11 @@
 """Presets: a name -> a choice on all axes plus training settings. Standard library only."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from keras_vae.config import Config, InputError
+from keras_vae.config import Config, InputError, sections
+
+WEIGHTS = Path(__file__).parent / "weights"  # trained models: DATASET/PRESET, as `keras-vae publish` writes them
 
 
 @dataclass(frozen=True)
@@ -241,3 +244,55 @@ def get_preset(name):
     if name not in PRESETS:
         raise InputError(f"Unknown preset {name!r}. Expected one of: {', '.join(PRESETS)}.")
     return PRESETS[name]
+
+
+def train_command(config):
+    """The command that trains a config: its preset, and the options in which it differs from that.
+
+    Example:
+
+    >>> from keras_vae.presets import get_preset, train_command
+    >>> train_command(get_preset("conv").config.replace(latent_dim=3, learn_scale=True))
+    'keras-vae train conv --latent-dim 3 --learn-scale'
+    """
+    known = config.preset in PRESETS
+    words = ["keras-vae train", *([config.preset] if known else [])]
+    before = sections(PRESETS[config.preset].config if known else Config())
+    for section, values in sections(config).items():
+        for name, value in vars(values).items():
+            if value == getattr(before[section], name) or value is None:
+                continue
+            flag = name.replace("_", "-")
+            if isinstance(value, bool):
+                words.append(f"--{flag}" if value else f"--no-{flag}")
+            else:
+                words.append(f"--{flag} {','.join(map(str, value)) if isinstance(value, tuple) else value}")
+    return " ".join(words)
+
+
+def weights_of(name):
+    """Names of the data sets for which the package holds a trained model of a preset.
+
+    Example:
+
+    >>> from keras_vae.presets import weights_of
+    >>> weights_of("mlp")
+    ['mnist']
+    """
+    return sorted(folder.parent.name for folder in WEIGHTS.glob(f"*/{name}") if name in PRESETS)
+
+
+def find_weights(name, weights):
+    """Folder of the trained model of a preset.
+
+    Args:
+        name: Name of the preset.
+        weights: Name of the data set that it was trained on.
+
+    Raises:
+        InputError: if the package does not hold it.
+    """
+    if weights not in weights_of(get_preset(name).config.preset):
+        known = ", ".join(f"{preset} ({data})" for preset in PRESETS for data in weights_of(preset))
+        raise InputError(f"There are no weights {weights!r} of preset {name!r}. Expected one of: {known}.")
+    return WEIGHTS / weights / name

@@ -5,7 +5,7 @@ model.keras       the trained model
 history.csv       losses of each epoch
 evaluation.json   what the model is worth on the test split
 report.html       all of it on one page, with an explorer of the latent space
-figures/          pictures; samples/ holds those drawn during training
+figures/          pictures; samples/ holds those drawn during training, of which animation.gif is made
 tensorboard/      the same for TensorBoard
 export/           SavedModels for TensorFlow Serving
 checkpoints/      the state of a run that is not finished; gone when it is
@@ -86,7 +86,7 @@ class Run:
         return cls(path, config, content)
 
     def load_model(self):
-        """Loads the trained model.
+        """Loads the trained model of a run or of a published folder.
 
         Raises:
             InputError: if the run has none, or one that cannot be read.
@@ -96,6 +96,10 @@ class Run:
         import keras_vae.models  # noqa: F401  registers the classes with Keras
 
         file = self.path / "model.keras"
+        if not file.exists() and (self.path / "weights.npz").is_file():
+            from keras_vae.models import published
+
+            return published.load(self.path)
         if not file.is_file():
             raise InputError(f"{self.path} has no trained model: {file.name} is missing. The run did not finish.")
         try:

@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
-from keras_vae import checkpoints, data, distribution, report, serving
-from keras_vae.callbacks import ImageGrids, ProgressReport, duration
+from keras_vae import checkpoints, data, distribution, plotting, report, serving
+from keras_vae.callbacks import ImageGrids, LatentBoard, ProgressReport, duration
 from keras_vae.checkpoints import Checkpoint, InterruptedRun
 from keras_vae.config import InputError, RunStopped, field_owners, sections
 from keras_vae.figures import draw_figures
@@ -153,6 +153,8 @@ class _Job:
             )
             callbacks = [progress] if self.chief else []
             callbacks += [keras.callbacks.TensorBoard(path / "tensorboard", write_graph=False), grids]
+            if self.chief:
+                callbacks.append(_latent_board(config, self.images, path / "tensorboard" / "latent"))
             checkpoint = Checkpoint(
                 run.checkpoints,
                 self.steps,
@@ -220,6 +222,9 @@ def complete(run, model, images, console):
     training = run.config.training
     evaluate(run, model, images, console, training.nll_samples, training.nll_images)
     draw(run, model, images)
+    frames = sorted((run.path / "samples").glob("step-*.png"))
+    if frames:
+        plotting.save_animation(frames, run.path / "figures" / "animation.gif")
     console.print(f"Figures: {run.path / 'figures'}")
     shutil.rmtree(run.path / "export", ignore_errors=True)  # of an attempt that was cut off
     serving.export_saved_models(model, run.path / "export", binarization=run.config.data.binarization)
@@ -344,6 +349,15 @@ def _picture(model, images, config):
         return lambda: model.generate(64, seed=config.training.seed)
     shown = data.to_pixels(images.test.images[:64])
     return lambda: model.reconstruct(shown)
+
+
+def _latent_board(config, images, log_dir):
+    """The callback for TensorBoard, with the first thousand test images."""
+    options = {name: value for section in sections(config).values() for name, value in vars(section).items()}
+    options = {name: value if isinstance(value, (bool, int, float)) else str(value) for name, value in options.items()}
+    shown = images.test.images[np.arange(min(1000, len(images.test)))]
+    labels = None if images.test.labels is None else images.test.labels[: len(shown)]
+    return LatentBoard(log_dir, data.to_pixels(shown), labels, len(images.train), options)
 
 
 def _facts(images):

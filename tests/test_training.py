@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image, ImageSequence
 from rich.console import Console
 
 from keras_vae import data, fitting, training
@@ -84,6 +85,24 @@ def test_tensorboard_holds_losses_and_images(run):
             event = tf.compat.v1.Event.FromString(record.numpy())
             tags |= {value.tag for value in event.summary.value}
     assert {"epoch_loss", "epoch_kl_loss", "epoch_reconstruction_loss", "images"} <= tags
+    assert {"reconstructions", "manifold", "images_per_second", "_hparams_/session_start_info"} <= tags
+
+
+def test_the_embedding_projector_gets_the_codes_of_the_labelled_test_images(run):
+    folder = run.path / "tensorboard" / "latent"
+    assert "codes.tsv" in (folder / "projector_config.pbtxt").read_text()
+    pixels, labels = training.load_test_images(run.config, run.open_data())
+    np.testing.assert_allclose(np.loadtxt(folder / "codes.tsv"), run.load_model().code(pixels), rtol=1e-3, atol=1e-4)
+    np.testing.assert_array_equal(np.loadtxt(folder / "labels.tsv"), labels)
+    sprite = np.asarray(Image.open(folder / "images.png"))  # 297 images in 18 columns, without gaps
+    np.testing.assert_array_equal(sprite[28:56, 56:84], np.round(255 * pixels[20, ..., 0]))
+
+
+def test_the_animation_has_a_frame_for_each_epoch(run):
+    with Image.open(run.path / "figures" / "animation.gif") as animation:
+        frames = [np.asarray(frame.convert("L")) for frame in ImageSequence.Iterator(animation)]
+    for frame, file in zip(frames, sorted((run.path / "samples").glob("step-*.png")), strict=True):
+        np.testing.assert_array_equal(frame, np.asarray(Image.open(file)))
 
 
 def test_saved_models_reproduce_the_model_in_a_process_that_imports_only_tensorflow(run, tmp_path):

@@ -1,5 +1,7 @@
 """The only train_step and test_step of the package, and what all models share."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -103,16 +105,20 @@ class LatentModel(keras.Model):
         return tf.reshape(images, (z.shape[0], steps, *images.shape[1:]))
 
     @classmethod
-    def from_preset(cls, name, image_shape=(28, 28, 1), seed=None):
-        """Builds the untrained model of a preset.
+    def from_preset(cls, name, image_shape=(28, 28, 1), seed=None, weights=None):
+        """Builds the untrained model of a preset, or a trained one.
 
         Args:
-            name: Name of a preset, as `keras-vae presets` lists them.
-            image_shape: Triple (height, width, channels).
+            name: Name of a preset, as `keras-vae presets` lists them, or a folder that `keras-vae publish` wrote:
+                its model is trained.
+            image_shape: Triple (height, width, channels) of an untrained model.
             seed: Int seed of the noise, or None. Weights follow `keras.utils.set_random_seed`.
+            weights: None, or the name of the data set that the weights were trained on, "mnist". They come with the
+                package; nothing is downloaded.
 
         Raises:
-            InputError: for an unknown preset, or one of another model class.
+            InputError: for an unknown preset, one of another model class, weights that there are none of, and a
+                folder with damaged files. Nothing in a folder is executed.
 
         Example:
 
@@ -120,11 +126,19 @@ class LatentModel(keras.Model):
         >>> vae = keras_vae.VAE.from_preset("mlp")
         >>> vae.encoder.input_shape
         (None, 28, 28, 1)
+        >>> tuple(keras_vae.VAE.from_preset("mlp", weights="mnist").generate(4, seed=1).shape)
+        (4, 28, 28, 1)
         """
         from keras_vae.models import build_model
-        from keras_vae.presets import get_preset
+        from keras_vae.models.published import load
+        from keras_vae.presets import PRESETS, find_weights, get_preset
 
-        model = build_model(get_preset(name).config.model, image_shape, seed=seed)
+        if weights is not None:
+            model = load(find_weights(name, weights), seed=seed)
+        elif name not in PRESETS and Path(name).is_dir():
+            model = load(name, seed=seed)
+        else:
+            model = build_model(get_preset(name).config.model, image_shape, seed=seed)
         if not isinstance(model, cls):
             raise InputError(f"Preset {name!r} is a {type(model).__name__}. Use {type(model).__name__}.from_preset.")
         return model

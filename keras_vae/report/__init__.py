@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_vae.presets import train_command
 from keras_vae.report.explorer import UnsupportedNetwork, explorer_data
 from keras_vae.report.published import find_published
 from keras_vae.runs import write_bytes
@@ -22,6 +23,7 @@ FIGURES = {
     "interpolations": ("Interpolations", "Images decoded along straight lines between the codes of two test images."),
     "traversals": ("Traversals", "One latent dimension a row, moved while the others stay."),
     "training_curves": ("Training", "Losses by epoch."),
+    "animation": ("While training", "The same draws from the prior, or the same test images, after each epoch."),
 }
 
 # Name of a result -> (unit, what it is).
@@ -60,7 +62,7 @@ def write_report(run, model, images, labels):
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    card = _read_card(run.path / "evaluation.json")
+    card = read_card(run.path / "evaluation.json")
     kl = card["results"].get("kl_per_dimension")
     try:
         explorer, unsupported = explorer_data(model, images, labels, kl, run.config.data.binarization), None
@@ -77,9 +79,10 @@ def write_report(run, model, images, labels):
         files={name: (PAGE / name).read_text() for name in ("style.css", "network.js", "explorer.js")},
         figures=_figures(run.path / "figures"),
         facts=_facts(run, images),
+        command=train_command(run.config),
         protocol=card["protocol"],
-        results=_results(card["results"]),
-        headlines=[row for name in HEADLINES for row in _results(card["results"]) if row["name"] == name][:4],
+        results=result_rows(card["results"]),
+        headlines=[row for name in HEADLINES for row in result_rows(card["results"]) if row["name"] == name][:4],
         published=find_published(card),
         findings=card.get("audit", []),
         kl=_bars(kl) if kl else None,
@@ -91,17 +94,23 @@ def write_report(run, model, images, labels):
     return path
 
 
-def _read_card(path):
-    """evaluation.json, or an empty card."""
+def read_card(path):
+    """The content of an evaluation.json, or an empty card where there is none."""
     return {"protocol": {}, "results": {}, **(json.loads(path.read_text()) if path.is_file() else {})}
 
 
 def _figures(folder):
-    """The figures of a run with their PNG files in base64."""
+    """The figures of a run with the bytes of their files in base64."""
     return [
-        {"name": name, "title": title, "text": text, "png": base64.b64encode(file.read_bytes()).decode()}
+        {
+            "name": name,
+            "title": title,
+            "text": text,
+            "type": file.suffix[1:],
+            "bytes": base64.b64encode(file.read_bytes()).decode(),
+        }
         for name, (title, text) in FIGURES.items()
-        if (file := folder / f"{name}.png").is_file()
+        for file in sorted(folder.glob(f"{name}.*"))
     ]
 
 
@@ -125,7 +134,7 @@ def _facts(run, images):
     return {name: text for name, text in facts.items() if text}
 
 
-def _results(results):
+def result_rows(results):
     """The numbers of a card as rows; what is no number is left out."""
     rows = []
     for name, value in results.items():

@@ -1,0 +1,125 @@
+"""A folder to pass on, made of a run: weights, config, card and export, laid out for the Hugging Face hub.
+
+README.md            the card: what it is, how it was trained and measured, how to use it
+config.json          the config, for `from_preset` and for `keras-vae train --config`
+weights.npz          arrays alone
+evaluation.json      the numbers of the card
+samples.png          a picture for the card
+export/              SavedModels for TensorFlow Serving
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from keras_vae import serving
+from keras_vae.config import InputError
+from keras_vae.models import build_model, published
+from keras_vae.presets import train_command
+from keras_vae.report import read_card, result_rows
+from keras_vae.runs import write_json
+
+PICTURES = ("samples.png", "denoising.png", "reconstructions.png")
+
+
+def publish(run, to, export=True):
+    """Makes a folder of a run that `from_preset` and every command that takes a run can read.
+
+    The folder appears whole or not at all. It names the data, but not where they or the run were on this machine.
+
+    Args:
+        run: The `Run`, finished.
+        to: The folder to make.
+        export: Bool, whether to export SavedModels into it.
+
+    Returns:
+        Path of the folder.
+
+    Raises:
+        InputError: if there is something at `to`, it cannot be written, or the run has no model.
+    """
+    to = Path(to)
+    if to.exists():
+        raise InputError(f"{to} exists already and is not overwritten. Choose another --to, or remove it.")
+    if "data" not in run.facts:
+        raise InputError(f"{run.path} does not say what it was trained on: its config.json has no data.")
+    model = run.load_model()
+    data = {name: value for name, value in run.facts["data"].items() if name not in ("source", "fallback")}
+    config = run.config.replace(dataset=data["name"], mnist_dir=None, data_dir=None)
+    plain = build_model(config.model, data["image_shape"])  # float32, and without what `compile` and `fit` added
+    plain.set_weights(model.get_weights())
+    try:
+        to.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{to.name}.", dir=to.absolute().parent) as temporary:
+            folder = Path(temporary) / to.name
+            folder.mkdir()
+            published.save(plain, folder)
+            facts = {name: run.facts[name] for name in ("created", "versions", "devices", "time") if name in run.facts}
+            write_json(folder / "config.json", {"config": config.to_dict(), "data": data, **facts})
+            card = read_card(run.path / "evaluation.json")
+            write_json(folder / "evaluation.json", card)
+            pictures = [name for name in PICTURES if (run.path / "figures" / name).is_file()][:1]
+            for name in pictures:
+                shutil.copyfile(run.path / "figures" / name, folder / name)
+            if export:
+                serving.export_saved_models(plain, folder / "export", binarization=config.data.binarization)
+            text = _card(config, {"data": data, **facts}, card, type(plain).__name__, pictures, export)
+            (folder / "README.md").write_text(text)
+            os.rename(folder, to)
+    except OSError as error:
+        raise InputError(f"Cannot write {to}: {error.strerror or error}.") from None
+    return to
+
+
+def _card(config, facts, card, kind, pictures, export):
+    """README.md of a published folder."""
+    data, protocol = facts["data"], card["protocol"]
+    height, width, channels = data["image_shape"]
+    rows = "\n".join(f"| `{row['name']}` | {row['value']} | {row['unit']} |" for row in result_rows(card["results"]))
+    measured = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in protocol.items())
+    versions = ", ".join(f"{name} {number}" for name, number in facts.get("versions", {}).items())
+    picture = "".join(f"![What it makes]({name})\n\n" for name in pictures)
+    task = "model.reconstruct(images)" if kind == "Autoencoder" else "model.generate(64, seed=1)"
+    served = "`export/` holds SavedModels for TensorFlow Serving.\n" if export else ""
+    return f"""---
+library_name: keras_vae
+tags:
+- {kind.lower()}
+datasets:
+- {data["name"]}
+---
+
+# {config.preset} on {data["name"]}
+
+{picture}A trained `{kind}` of keras_vae with {config.model.latent_dim} latent dimensions, for images of
+{height} x {width} x {channels}. It saw {data["train_images"]:,} of them.
+
+## Use
+
+```python
+import keras_vae
+
+model = keras_vae.{kind}.from_preset("path/to/this/folder")
+images = {task}  # float32 [n, {height}, {width}, {channels}], pixels in [0, 1]
+```
+
+`keras-vae reconstruct FOLDER` and the other commands take the folder too. Reading it executes nothing: config.json
+names the networks, and weights.npz holds arrays of float32, the very ones that were measured below.
+{served}
+## Training
+
+```sh
+{train_command(config)}
+```
+
+Started {facts.get("created", "at an unknown time")}, with {versions or "unknown versions"}.
+
+## Results
+
+| result | value | unit |
+| --- | --- | --- |
+{rows}
+
+Measured under this protocol: {measured or "not evaluated"}.
+"""
