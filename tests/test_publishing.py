@@ -144,20 +144,21 @@ def test_a_model_of_the_package_reaches_what_its_card_says(name, weights, mnist_
 
 
 def test_the_command_line_draws_digits_without_data_or_network(tmp_path, mnist_images):
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TFDS_DATA_DIR": str(tmp_path)}
+    home, work = tmp_path / "home", tmp_path / "work"
+    work.mkdir()
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "TFDS_DATA_DIR": str(home)}
     environment |= {"PYTHONPATH": os.pathsep.join(sys.path), "http_proxy": "http://127.0.0.1:9"}
     program = "import sys, keras_vae_cli; sys.exit(keras_vae_cli.main(sys.argv[1:]))"
     command = [sys.executable, "-c", program, "generate", "mlp", "--count", "50", "--to", "digits.npy"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["digits.npy"]
-    digits = np.load(tmp_path / "digits.npy").reshape(50, -1)
+    assert [path.name for path in work.iterdir()] == ["digits.npy"]
+    digits = np.load(work / "digits.npy").reshape(50, -1)
     other = np.random.default_rng(0).permuted(digits, axis=1)  # the same greys in other places
 
     def distance(rows):
         """Mean squared distance, summed over pixels, to the nearest test image."""
         return np.mean([np.min(np.sum((mnist_images.reshape(2000, -1) - row) ** 2, axis=1)) for row in rows])
 
-    print(distance(digits), distance(other))
     assert distance(digits) < 45 < 60 < distance(other)
     assert len(np.unique(np.round(digits, 3), axis=0)) == 50
