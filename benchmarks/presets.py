@@ -60,6 +60,10 @@ def checks(results, pca_mse):
         fewer = own["active_units"] < other["active_units"]
         return text, fewer and own["reconstruction_loss"] > other["reconstruction_loss"]
 
+    def conditional():
+        own, other = results["conditional"]["loss"], results["mlp"]["loss"]
+        return f"test loss {own:.2f}, mlp {other:.2f}", own < other
+
     def conv_threshold():
         value = results["conv-threshold"]["elbo"]
         return f"test ELBO {value:.2f} (at least -156)", value >= -156
@@ -85,6 +89,7 @@ def checks(results, pca_mse):
         "gaussian": gaussian,
         "gaussian-learned": gaussian_learned,
         "beta": beta,
+        "conditional": conditional,
         "conv": lambda: loss("conv", 153),
         "conv-threshold": conv_threshold,
         "pca": pca,
@@ -150,7 +155,7 @@ def table(runs):
     ]
     for name, check in checks(results, pca_mse).items():
         if name in finished and not (
-            {"beta": {"mlp"}, "gaussian-learned": {"gaussian"}}.get(name, set()) - set(finished)
+            {"beta": {"mlp"}, "conditional": {"mlp"}, "gaussian-learned": {"gaussian"}}.get(name, set()) - set(finished)
         ):
             text, met = check()
             lines.append(

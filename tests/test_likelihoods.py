@@ -9,7 +9,9 @@ import scipy.stats
 import tensorflow as tf
 from keras.src.testing import TestCase as KerasTestCase
 
-from keras_vae import likelihoods
+from keras_vae import evaluation, likelihoods
+from keras_vae.config import ModelConfig
+from keras_vae.models import build_model
 
 RNG = np.random.default_rng(0)
 SHAPE = (3, 4, 5, 2)
@@ -238,6 +240,14 @@ def test_discretized_logistic_takes_other_pixels_for_the_nearest_level():
 def test_bits_per_dimension_of_a_uniform_image_are_eight():
     nats = 28 * 28 * np.log(256)
     assert likelihoods.DiscretizedLogistic().bits_per_dimension(nats, (28, 28, 1)) == pytest.approx(8)
+
+
+def test_evaluation_gives_bits_per_dimension_beside_nats():
+    vae = build_model(ModelConfig(hidden=(4,), latent_dim=2, likelihood="discretized_logistic"), SHAPE[1:])
+    results = evaluation.evaluate(vae, X, nll_samples=2)
+    for name in ("nll", "elbo"):
+        expected = results[name] / (4 * 5 * 2 * np.log(2))
+        assert results[f"{name}_bits_per_dimension"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", ["continuous_bernoulli", "discretized_logistic"])

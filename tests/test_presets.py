@@ -13,6 +13,7 @@ PARAMETERS = {
     "gaussian": (330_040, 322_784),
     "gaussian-learned": (330_040, 322_784),
     "beta": (330_040, 322_784),
+    "conditional": (330_040 + 10 * 400, 322_784 + 10 * 400),
     "conv": (69_076, 65_089),  # as model.summary() prints on keras.io/examples/generative/vae
     "conv-threshold": (320 + 18_496 + 2304 * 4 + 4, 2 * 1568 + 1568 + 18_496 + 18_464 + 289),
     "pca": (784 * 32 + 32, 32 * 784 + 784),
@@ -53,6 +54,7 @@ SETTINGS = {
     "gaussian": {"likelihood": "gaussian", "scale": 1.0, "learn_scale": False},
     "gaussian-learned": {"likelihood": "gaussian", "learn_scale": True},
     "beta": {"beta": 4.0},
+    "conditional": {"model": "conditional_vae", "num_classes": 10, "epochs": 15},
     "conv": {"latent_dim": 2, "epochs": 30, "batch_size": 128},
     "conv-threshold": {"latent_dim": 2, "binarization": "threshold", "batch_size": 32, "learning_rate": 1e-4},
     "pca": {"model": "autoencoder", "likelihood": "gaussian", "latent_dim": 32, "code_activation": "linear"},

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import tensorflow as tf
-from cases import CASES, build, images
+from cases import CASES, build, images, labels
 from PIL import Image
 from serving_exports import all_signatures, assert_same, export
 from test_serving_noise import normal_by_hand
@@ -57,15 +57,15 @@ def test_serve_equals_keras_for_any_batch_size(case, tmp_path):
     written = export_saved_models(model, tmp_path)
     assert (tmp_path / "models.config").exists()
     for count in (1, 7):
-        pixels = images(case, count)
-        encoded = model.encode(pixels)
+        pixels, y = images(case, count), labels(case, count)
+        encoded = model.encode(pixels, *y)
         expected = {"z_mean": encoded[0], "z_log_var": encoded[1]} if isinstance(model, VAE) else {"z": encoded}
         z = next(iter(expected.values())).numpy()
         with verify.Model(written.paths["encoder"]) as encoder, verify.Model(written.paths["decoder"]) as decoder:
-            assert_same(
-                encoder.run("serve", {"image": pixels}), {name: value.numpy() for name, value in expected.items()}
-            )
-            assert_same(decoder.run("serve", {"z": z}), {"image": model.decode(z).numpy()})
+            label = {"label": y[0]} if y else {}
+            answer = encoder.run("serve", {"image": pixels, **label})
+            assert_same(answer, {name: value.numpy() for name, value in expected.items()})
+            assert_same(decoder.run("serve", {"z": z, **label}), {"image": model.decode(z, *y).numpy()})
     assert ("vae" in written.paths) == isinstance(model, VAE)
 
 

@@ -14,7 +14,7 @@ import urllib.request
 import numpy as np
 import pytest
 import tensorflow as tf
-from cases import build
+from cases import Case, build
 from serving_exports import CONV_VAE, all_signatures, assert_same, export
 from serving_stand_in import StandIn
 
@@ -167,6 +167,27 @@ def test_the_command_line_of_the_client(exported, stand_in, tmp_path, capsys):
     assert client.main([*options, "decode", "0.5"]) == 2
     assert capsys.readouterr().err == "error: z must have the shape (n, 3) with n at least 1. Received: (1, 1).\n"
     assert client.main([*options, "encode", str(tmp_path / "none.png")]) == 2
+
+
+def test_the_client_of_a_conditional_model_sends_the_class(tmp_path):
+    case = Case("conditional", {"model": "conditional_vae", "num_classes": 3})
+    model, written, contract = export(tmp_path, case)
+    server = StandIn(written.paths)
+    one = client.RestClient(contract, server.url)
+    answer = one.generate([7, 7], label=[0, 2])
+    np.testing.assert_array_equal(answer["z"][0], answer["z"][1])  # of one seed
+    np.testing.assert_allclose(answer["image"], model.decode(answer["z"], [0, 2]), atol=1e-5)
+    elbo = one.predict("vae", "score", image=np.ones((2, 8, 8, 1)), seed=[1, 1], label=[0, 2])["elbo"]
+    assert elbo[0] != elbo[1]
+    for wrong, message in (([0, 3], "must be from 0 to 2"), ([0], "same number of rows")):
+        with pytest.raises(ValueError, match=message):
+            one.generate([7, 7], label=wrong)
+    with pytest.raises(ValueError, match="Expected the inputs seed, label"):
+        one.generate([7, 7])
+    options = ["--contract", str(tmp_path / "contract.json"), "--server", server.url, "--label", "1"]
+    assert client.main([*options, "generate", "7", "--out", str(tmp_path / "image.png")]) == 0
+    assert client.main([*options, "encode", str(tmp_path / "image.png")]) == 0
+    server.close()
 
 
 # -- the real server ------------------------------------------------------------------------------------------------
