@@ -282,7 +282,8 @@ def test_both_estimators_agree_where_the_prior_is_no_standard_normal(values):
     assert by_q["nll"] == pytest.approx(by_p["prior_sampled_nll"], abs=0.03)
     assert by_q["nll"] < -by_q["elbo"]
     assert "kl_per_dimension" not in by_q  # there is no closed form for each dimension
-    assert sum(by_q.get("kl_per_part", [by_q["kl_loss"]])) == pytest.approx(by_q["kl_loss"], rel=0.2)
+    parts = by_q.get("kl_per_part", [by_q["kl_loss"]])
+    assert sum(parts) == pytest.approx(by_q["kl_loss"], abs=0.15)  # each estimated by draws of its own
 
 
 def test_an_unknown_estimator_is_refused_with_the_choices(vae):
