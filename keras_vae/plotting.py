@@ -124,7 +124,9 @@ def class_samples(images, class_names=None, title="samples of each class", footn
     >>> figure = class_samples(np.zeros([10, 8, 28, 28, 1]))
     """
     images = _pixels("images", images, "classes n h w c")
-    names = [str(number) for number in range(len(images))] if class_names is None else [*map(str, class_names)]
+    names = [str(name) for name in (range(len(images)) if class_names is None else class_names)]
+    if len(names) != len(images):
+        raise _invalid("class_names", f"{len(images)} names", names)
     return _framed(_picture(images, rows=names), title, footnote)
 
 

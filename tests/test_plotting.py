@@ -64,6 +64,7 @@ FIGURES = {  # every kind of figure, also at its extremes, as a function of titl
     "reconstructions": lambda **text: plotting.reconstructions(flat(0.1, 0.2), flat(0.3, 0.4), **text),
     "interpolations": lambda **text: plotting.interpolations(lattice([[0.1, 0.5, 0.9]]), **text),
     "one step": lambda **text: plotting.interpolations(lattice([[0.1]]), **text),
+    "class samples": lambda **text: plotting.class_samples(lattice([[0.1, 0.5], [0.9, 0.3]]), **text),
     "traversals": lambda **text: plotting.traversals(lattice([[0.1, 0.9]]), [19], [12.3], [-3, 3], **text),
     "manifold": lambda **text: plotting.manifold(lattice(np.eye(9)), np.arange(9) - 4, **text),
     "training": lambda **text: plotting.training_curves(HISTORY, **text),
@@ -228,6 +229,15 @@ def test_manifold_refuses_ticks_that_would_turn_it_upside_down():
         plotting.manifold(lattice(np.zeros([2, 2])), [-1, 1], [1, -1])
     with pytest.raises(ValueError, match=r"`ticks`.*\[2\].*\[3\]"):
         plotting.manifold(lattice(np.zeros([2, 2])), [-1, 0, 1])
+
+
+def test_samples_of_a_class_are_the_row_that_bears_its_name():
+    values = [[0.0, 0.2, 0.4], [1.0, 0.8, 0.6]]
+    figure = plotting.class_samples(lattice(values), class_names=["shirt", "shoe"])
+    assert np.allclose(drawn(figure, 2, 3), values)
+    assert y_labels(figure.axes[0]) == ["shirt", "shoe"]
+    with pytest.raises(ValueError, match="`class_names`.*2 names"):
+        plotting.class_samples(lattice(values), class_names=["shirt"])
 
 
 def test_interpolation_frames_its_first_and_last_column():
