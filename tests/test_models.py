@@ -18,6 +18,7 @@ from keras_vae import networks, priors
 from keras_vae.config import Config, InputError
 from keras_vae.layers import Sampling
 from keras_vae.models import VAE, Autoencoder, HierarchicalVAE, NonFiniteLossError, build_model
+from keras_vae.objectives import IWAE
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 BY_NAME = {case.name: case for case in CASES}
@@ -908,6 +909,29 @@ def test_layers_of_a_hierarchical_model_draw_noise_of_their_own():
     layers = [model.sampling, model.prior.sampling, model.prior.prior.sampling]
     draws = [np.asarray(layer.draw((tf.zeros((200, 2)),) * 2).z).ravel() for layer in layers]
     assert np.abs(np.corrcoef(draws) - np.eye(3)).max() < 0.25
+
+
+def test_importance_weights_of_two_layers_find_the_exact_likelihood():
+    """All Gaussian and linear, so that p(x) is; q is as wide as the prior, whatever the image."""
+    rng, shape = np.random.default_rng(0), (2, 2, 1)
+    lower, upper = networks.build("linear", shape, 2), networks.build_latent(2, 1)
+    model = HierarchicalVAE([lower[0], upper[0]], [lower[1], upper[1]], "gaussian", objective=IWAE(20_000), seed=1)
+    for weight in model.encoder.weights + model.prior.encoder.weights:
+        weight.assign(tf.zeros_like(weight))
+    for weight in model.decoder.weights + model.prior.decoder.weights:
+        weight.assign(0.5 * rng.normal(size=weight.shape))
+    log_var = model.prior.decoder.get_layer("log_var")
+    log_var.kernel.assign(tf.zeros_like(log_var.kernel))
+    mean = model.prior.decoder.get_layer("mean")
+    w2, b2 = mean.kernel.numpy(), mean.bias.numpy()
+    w1, b1 = (weight.numpy() for weight in model.decoder.weights)
+    z1_covariance = w2.T @ w2 + np.diag(np.exp(log_var.bias.numpy()))
+    exact = scipy.stats.multivariate_normal(b2 @ w1 + b1, w1.T @ z1_covariance @ w1 + np.eye(4))
+    x = rng.uniform(size=(5, *shape)).astype("float32")
+    bound = -np.asarray(model.loss_terms(x, training=False)["loss"])
+    np.testing.assert_allclose(bound, exact.logpdf(x.reshape(5, 4)), atol=0.05)
+    elbo = -sum(np.asarray(model.loss_terms(x, training=False)[name]) for name in ("reconstruction_loss", "kl_loss"))
+    assert np.all(elbo < bound - 0.1)
 
 
 def test_networks_of_an_upper_layer_that_do_not_fit_are_refused_by_argument():

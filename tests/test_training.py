@@ -18,7 +18,7 @@ from keras_vae import data, fitting, training
 from keras_vae.callbacks import ImageGrids, ProgressReport
 from keras_vae.config import InputError
 from keras_vae.presets import PRESETS, get_preset
-from keras_vae.runs import Run, write_json
+from keras_vae.runs import Run, open_data, write_json
 
 # What makes a preset small enough for a test; the choice on the axes stays what it is.
 QUICK = {"dataset": "digits", "epochs": 2, "nll_samples": 3, "nll_images": 20}
@@ -217,3 +217,12 @@ def test_a_run_starts_from_the_weights_of_another(run, tmp_path):
     with pytest.raises(InputError, match="other sizes"):
         training.train(config.replace(hidden=(17,)), tmp_path / "other", quiet)
     assert not (tmp_path / "other").exists()
+
+
+def test_pseudo_inputs_start_at_training_images():
+    config = get_preset("vampprior").config.replace(dataset="digits", prior_components=5)
+    images = open_data(config)
+    pseudo_inputs = training._build(config, images).prior.pseudo_inputs.numpy()
+    pixels = data.to_pixels(images.train.images[np.arange(len(images.train))])
+    distances = np.abs(pseudo_inputs[:, None] - pixels[None]).max(axis=(2, 3, 4))
+    assert distances.min(axis=1).max() < 1e-6 and len(np.unique(distances.argmin(axis=1))) > 1
