@@ -244,10 +244,8 @@ def test_bits_per_dimension_of_a_uniform_image_are_eight():
 
 def test_evaluation_gives_bits_per_dimension_beside_nats():
     vae = build_model(ModelConfig(hidden=(4,), latent_dim=2, likelihood="discretized_logistic"), SHAPE[1:])
-    results = evaluation.evaluate(vae, X, nll_samples=2)
-    for name in ("nll", "elbo"):
-        expected = results[name] / (4 * 5 * 2 * np.log(2))
-        assert results[f"{name}_bits_per_dimension"] == pytest.approx(expected)
+    results = evaluation.evaluate(vae, np.round(255 * X) / np.float32(255), nll_samples=2)
+    assert results["nll_bits_per_dimension"] == pytest.approx(results["nll"] / (4 * 5 * 2 * np.log(2)))
 
 
 @pytest.mark.parametrize("name", ["continuous_bernoulli", "discretized_logistic"])
