@@ -80,7 +80,8 @@ def _card(config, facts, card, kind, pictures, export):
     measured = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in protocol.items())
     versions = ", ".join(f"{name} {number}" for name, number in facts.get("versions", {}).items())
     picture = "".join(f"![What it makes]({name})\n\n" for name in pictures)
-    task = "model.reconstruct(images)" if kind == "Autoencoder" else "model.generate(64, seed=1)"
+    tasks = {"Autoencoder": "model.reconstruct(images)", "ConditionalVAE": "model.generate([0, 1, 2], seed=1)"}
+    task = tasks.get(kind, "model.generate(64, seed=1)")
     served = "`export/` holds SavedModels for TensorFlow Serving.\n" if export else ""
     return f"""---
 library_name: keras_vae
