@@ -79,10 +79,10 @@ def write(measured, threads):
     operations = IMAGES * SAMPLES * OPERATIONS
     text = f"""# Importance sampling
 
-Written by `python benchmarks/nll.py`: {SAMPLES:,} samples for each image on the model 784-200-200-50 (Bernoulli, tanh),
-in turn with products of {MATRIX}x{MATRIX} float32 matrices. Medians of {len(measured)} rounds; the operations counted are
-those of the decoder's matrix products alone, {OPERATIONS / 1e6:.3f} MFLOP a sample. Noise, densities, softplus and
-all else come on top of them. {threads} threads; the machine was not always free for it.
+Written by `python benchmarks/nll.py`: {SAMPLES:,} samples for each image on the model 784-200-200-50 (Bernoulli,
+tanh), in turn with products of {MATRIX}x{MATRIX} float32 matrices. Medians of {len(measured)} rounds; the operations
+counted are those of the decoder's matrix products alone, {OPERATIONS / 1e6:.3f} MFLOP a sample. Noise, densities,
+softplus and all else come on top of them. {threads} threads; the machine was not always free for it.
 
 {datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, tensorflow
 {version("tensorflow")}.
