@@ -76,8 +76,8 @@ def _card(config, facts, card, kind, pictures, export):
     """README.md of a published folder."""
     data, protocol = facts["data"], card["protocol"]
     height, width, channels = data["image_shape"]
-    rows = "\n".join(f"| `{row['name']}` | {row['value']} | {row['unit']} |" for row in result_rows(card["results"]))
-    measured = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in protocol.items())
+    rows = "\n".join(f"| `{row['name']}` | {row['value']} | {row['unit']} |" for row in result_rows(card))
+    measured = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in protocol.items() if value is not None)
     versions = ", ".join(f"{name} {number}" for name, number in facts.get("versions", {}).items())
     picture = "".join(f"![What it makes]({name})\n\n" for name in pictures)
     tasks = {"Autoencoder": "model.reconstruct(images)", "ConditionalVAE": "model.generate([0, 1, 2], seed=1)"}

@@ -9,7 +9,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from cases import Case, all_cases, build, config, images
+from cases import CASES, Case, build, config, images
 
 import keras_vae
 from keras_vae import presets, training
@@ -18,6 +18,7 @@ from keras_vae.models import published
 from keras_vae.publishing import publish
 from keras_vae.runs import Run, write_json
 
+KINDS = ("resnet", "gaussian-learned", "vampprior", "hierarchical", "conditional", "denoising-gaussian")
 SHIPPED = [(name, weights) for name in presets.PRESETS for weights in presets.weights_of(name)]
 
 
@@ -34,14 +35,17 @@ def make_run(folder, case):
     return run, model
 
 
-@all_cases
+@pytest.mark.parametrize("case", [case for case in CASES if case.name in KINDS], ids=str)
 def test_a_published_model_computes_what_the_run_computes(case, tmp_path):
     published.save(build(case, seed=1), tmp_path)
     write_json(tmp_path / "config.json", {"config": config(case).to_dict(), "data": {"image_shape": case.image_shape}})
     keras.utils.set_random_seed(99)
     model, again, x = build(case, seed=1), published.load(tmp_path), images(case)
-    np.testing.assert_array_equal(again.reconstruct(x), model.reconstruct(x))
     assert type(again) is type(model)
+    for ours, theirs in zip(again.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    if not model.takes_labels:
+        np.testing.assert_array_equal(again.reconstruct(x), model.reconstruct(x))
 
 
 def test_a_published_folder_is_complete_and_says_nothing_of_this_machine(tmp_path):

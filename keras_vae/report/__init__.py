@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_vae import cards, evaluation
 from keras_vae.presets import train_command
 from keras_vae.report.explorer import UnsupportedNetwork, explorer_data
 from keras_vae.report.published import find_published
@@ -26,23 +27,6 @@ FIGURES = {
     "animation": ("While training", "The same draws from the prior, or the same test images, after each epoch."),
 }
 
-# Name of a result -> (unit, what it is).
-RESULTS = {
-    "loss": ("nats per image", "what was minimised"),
-    "reconstruction_loss": ("nats per image", "-log p(x|z) with one draw of z"),
-    "kl_loss": ("nats per image", "KL(q(z|x) || p(z))"),
-    "elbo": ("nats per image", "-(reconstruction_loss + kl_loss), a lower bound of log p(x)"),
-    "nll": ("nats per image", "-log p(x) by importance sampling"),
-    "nll_standard_error": ("nats per image", ""),
-    "importance_weighted_loss": ("nats per image", "the same formula as nll, for pixels that have no likelihood"),
-    "importance_weighted_loss_standard_error": ("nats per image", ""),
-    "mse": ("per pixel", "mean squared error of reconstructions"),
-    "corrupted_mse": ("per pixel", "mean squared error of the noisy images"),
-    "restored_mse": ("per pixel", "mean squared error after denoising"),
-    "scale": ("pixel", "standard deviation of p(x|z)"),
-    "active_units": ("", "latent dimensions that depend on the image: Var(E[z|x]) > 0.01"),
-    "zero_codes": ("", "share of code values that are 0"),
-}
 HEADLINES = ("loss", "nll", "elbo", "reconstruction_loss", "kl_loss", "mse", "restored_mse", "active_units")
 
 
@@ -81,10 +65,10 @@ def write_report(run, model, images, labels):
         facts=_facts(run, images),
         command=train_command(run.config),
         protocol=card["protocol"],
-        results=result_rows(card["results"]),
-        headlines=[row for name in HEADLINES for row in result_rows(card["results"]) if row["name"] == name][:4],
+        results=result_rows(card),
+        headlines=[row for name in HEADLINES for row in result_rows(card) if row["name"] == name][:4],
         published=find_published(card),
-        findings=card.get("audit", []),
+        findings=_findings(model, images, labels, card["results"]),
         kl=_bars(kl) if kl else None,
         explorer=explorer,
         unsupported=unsupported,
@@ -97,6 +81,14 @@ def write_report(run, model, images, labels):
 def read_card(path):
     """The content of an evaluation.json, or an empty card where there is none."""
     return {"protocol": {}, "results": {}, **(json.loads(path.read_text()) if path.is_file() else {})}
+
+
+def _findings(model, images, labels, results):
+    """The audit's findings, the worst first. An autoencoder has none."""
+    if not hasattr(model, "prior"):
+        return []
+    found = evaluation.audit(model, images, labels=labels, results=results or None)
+    return sorted(found, key=lambda finding: ("error", "warning", "ok").index(finding.status))
 
 
 def _figures(folder):
@@ -134,16 +126,14 @@ def _facts(run, images):
     return {name: text for name, text in facts.items() if text}
 
 
-def result_rows(results):
-    """The numbers of a card as rows; what is no number is left out."""
-    rows = []
-    for name, value in results.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            continue
-        unit, text = RESULTS.get(name, ("", ""))
-        shown = f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if abs(value) < 1 else f"{value:,.2f}"
-        rows.append({"name": name, "value": shown.replace("-", "\N{MINUS SIGN}"), "unit": unit, "text": text})
-    return rows
+def result_rows(card):
+    """The results of a card as rows: name, value, unit, and what it is."""
+    results = {name: value for name, value in card["results"].items() if value is not None}
+    units = {name: cards.unit(name) for name in results}
+    return [
+        {"name": name, "value": value, "unit": unit, "text": cards.MEANINGS.get(name, ("", ""))[1]}
+        for name, value, unit in cards.rows({"results": results, "units": units})
+    ]
 
 
 def _bars(kl):

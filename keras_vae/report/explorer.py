@@ -10,7 +10,8 @@ EXAMPLES = 20  # test images to choose from
 CODES = 2000  # points of a latent plane
 DRAWS = 500  # draws from the prior
 ACTIVATIONS = ("linear", "relu", "tanh", "sigmoid", "elu", "gelu", "silu", "softplus")  # those of network.js
-MEANS = ("Bernoulli", "Gaussian")  # likelihoods whose mean network.js computes
+# Likelihoods whose mean network.js computes.
+MEANS = ("Bernoulli", "ContinuousBernoulli", "DiscretizedLogistic", "Gaussian")
 
 
 class UnsupportedNetwork(ValueError):
@@ -52,6 +53,7 @@ def explorer_data(model, images, labels, kl=None, binarization="none"):
         **networks,
         "weights": _base64(np.concatenate(weights.arrays), "<f4"),
         "mean": likelihood,
+        "scale": model.likelihood.statistics().get("scale"),
         "shape": list(images.shape[1:]),
         "binary": binarization != "none",
         "latentDim": codes.shape[1],
@@ -79,19 +81,29 @@ class _Weights:
 
 
 def _steps(network, output, weights):
-    """The layers that lead from a network's input to one of its outputs, as a list of steps for `network.js`."""
+    """The layers that lead from a network's input to one of its outputs, as steps for `network.js`.
+
+    A step names its inputs by number: 0 is the network's input, and k what the k-th step computes.
+    """
     if len(network.inputs) != 1:
         raise UnsupportedNetwork(f"a network with {len(network.inputs)} inputs")
     makers = {id(layer.output): layer for layer in network.layers if not isinstance(layer.output, list)}
-    steps, tensor = [], output
-    while tensor is not network.inputs[0]:
-        layer = makers[id(tensor)]
-        kind = type(layer).__name__
-        if kind not in STEPS:
-            raise UnsupportedNetwork(f"a {kind} layer")
-        tensor = layer.input
-        steps += STEPS[kind](layer, weights)
-    return steps[::-1]
+    steps, numbers = [], {id(network.inputs[0]): 0}
+
+    def number(tensor):
+        if id(tensor) not in numbers:
+            layer = makers[id(tensor)]
+            kind = type(layer).__name__
+            inputs = [number(given) for given in (layer.input if isinstance(layer.input, list) else [layer.input])]
+            if kind not in STEPS and kind not in RESHAPES:
+                raise UnsupportedNetwork(f"a {kind} layer")
+            if kind in STEPS:
+                steps.append({"inputs": inputs, **STEPS[kind](layer, weights)})
+            numbers[id(tensor)] = len(steps) if kind in STEPS else inputs[0]
+        return numbers[id(tensor)]
+
+    number(output)
+    return steps
 
 
 def _dense(layer, weights):
@@ -117,9 +129,6 @@ def _convolution(layer, kernel, input_size, output_size, strides, weights, trans
     """A step: the smaller map's row y and the larger map's row `strides * y + ky - pad` meet in the kernel's row ky."""
     if any(getattr(layer, name, default) not in (default, (default, default)) for name, default in PLAIN.items()):
         raise UnsupportedNetwork(f"a {type(layer).__name__} layer with " + " or ".join(PLAIN))
-    activation = layer.activation.__name__
-    if activation not in ACTIVATIONS:
-        raise UnsupportedNetwork(f"the activation {activation}")
     small, large = (input_size, output_size) if transposed else (output_size, input_size)
     pad = [0, 0]
     if getattr(layer, "padding", "valid") == "same":
@@ -128,19 +137,25 @@ def _convolution(layer, kernel, input_size, output_size, strides, weights, trans
             for s, n, k, stride in zip(small, large, kernel.shape, strides, strict=False)
         ]
     bias = np.zeros(kernel.shape[3]) if layer.bias is None else np.asarray(layer.bias)
-    return [
-        {
-            "from": list(input_size),
-            "to": list(output_size),
-            "kernel": list(kernel.shape),
-            "strides": list(strides),
-            "pad": pad,
-            "transposed": transposed,
-            "activation": activation,
-            "weights": weights.add(kernel),
-            "bias": weights.add(bias),
-        }
-    ]
+    return {
+        "kind": "convolve",
+        "from": list(input_size),
+        "to": list(output_size),
+        "kernel": list(kernel.shape),
+        "strides": list(strides),
+        "pad": pad,
+        "transposed": transposed,
+        "activation": _activation(layer),
+        "weights": weights.add(kernel),
+        "bias": weights.add(bias),
+    }
+
+
+def _activation(layer):
+    name = layer.activation.__name__
+    if name not in ACTIVATIONS:
+        raise UnsupportedNetwork(f"the activation {name}")
+    return name
 
 
 PLAIN = {"dilation_rate": 1, "groups": 1, "data_format": "channels_last", "output_padding": None}
@@ -148,9 +163,11 @@ STEPS = {
     "Dense": _dense,
     "Conv2D": _conv,
     "Conv2DTranspose": _conv_transpose,
-    "Flatten": lambda layer, weights: [],  # maps are stored as Keras flattens them
-    "Reshape": lambda layer, weights: [],
+    "Add": lambda layer, weights: {"kind": "add", "activation": "linear"},
+    "Multiply": lambda layer, weights: {"kind": "multiply", "activation": "linear"},
+    "Activation": lambda layer, weights: {"kind": "add", "activation": _activation(layer)},  # of one map
 }
+RESHAPES = ("Flatten", "Reshape")  # no step: maps are stored as Keras flattens them
 
 
 def _one_of_each_class(labels, count):

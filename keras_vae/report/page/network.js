@@ -13,8 +13,15 @@ const ACTIVATIONS = {
   softplus: (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x))),
 };
 
-// The mean of p(x|z), a pixel from a parameter.
-const MEANS = { Bernoulli: ACTIVATIONS.sigmoid, Gaussian: (x) => Math.min(1, Math.max(0, x)) };
+// The mean of p(x|z), a pixel from a parameter and the likelihood's scale.
+const clip = (x) => Math.min(1, Math.max(0, x));
+const MEANS = {
+  Bernoulli: ACTIVATIONS.sigmoid,
+  ContinuousBernoulli: (x) => (Math.abs(x) < 0.01 ? 0.5 + x / 12 : 1 / (1 - Math.exp(-x)) - 1 / x),
+  DiscretizedLogistic: (x, scale) =>
+    clip(scale * (ACTIVATIONS.softplus(x / scale) - ACTIVATIONS.softplus((x - 1) / scale))),
+  Gaussian: clip,
+};
 
 // Abramowitz and Stegun, Handbook of Mathematical Functions, formula 7.1.26: right to 1.5e-7.
 function erf(x) {
@@ -23,9 +30,9 @@ function erf(x) {
   return Math.sign(x) * (1 - poly * Math.exp(-x * x));
 }
 
-// One step: a convolution, or a transposed one, which is the same with the two maps exchanged. A dense layer is a
-// convolution of one pixel. Maps are [height, width, channels] in one Float32Array, as Keras flattens them.
-function convolve(step, input, weights) {
+// A convolution, or a transposed one, which is the same with the two maps exchanged. A dense layer is a convolution of
+// one pixel. Maps are [height, width, channels] in one Float32Array, as Keras flattens them.
+function convolve(step, [input], weights) {
   const [kernelHeight, kernelWidth, channels, filters] = step.kernel;
   const [height, width] = step.to;
   const output = new Float32Array(height * width * filters);
@@ -50,13 +57,23 @@ function convolve(step, input, weights) {
           }
         }
       }
-  const activation = ACTIVATIONS[step.activation];
-  return step.activation === "linear" ? output : output.map(activation);
+  return output;
 }
 
-// Runs a network, a list of steps, on a Float32Array.
+const STEPS = {
+  convolve,
+  add: (step, maps) => maps.reduce((sum, map) => sum.map((x, i) => x + map[i])),
+  multiply: (step, maps) => maps.reduce((product, map) => product.map((x, i) => x * map[i])),
+};
+
+// Runs a network, a list of steps, on a Float32Array. Map 0 is the input, map k what the k-th step computes.
 function run(steps, input, weights) {
-  return steps.reduce((map, step) => convolve(step, map, weights), input);
+  const maps = [input];
+  for (const step of steps) {
+    const map = STEPS[step.kind](step, step.inputs.map((number) => maps[number]), weights);
+    maps.push(step.activation === "linear" ? map : map.map(ACTIVATIONS[step.activation]));
+  }
+  return maps.at(-1);
 }
 
 // Base64 of the bytes of a typed array -> the array.
@@ -68,7 +85,7 @@ function decodeBase64(text, Type) {
 function openModel(model) {
   const weights = decodeBase64(model.weights, Float32Array);
   return {
-    decode: (z) => run(model.decoder, z, weights).map(MEANS[model.mean]),
+    decode: (z) => run(model.decoder, z, weights).map((x) => MEANS[model.mean](x, model.scale)),
     encode: (image) => run(model.encoder, image, weights),
   };
 }
