@@ -27,7 +27,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 import chaos  # noqa: E402
 
-EXPORT = training.serving.export_saved_models
+COMPLETE = training.complete
 SMALL = Config(preset="mlp").replace(
     dataset="digits", hidden=(8,), latent_dim=2, epochs=3, nll_samples=2, nll_images=20, checkpoint_every=1
 )
@@ -70,9 +70,9 @@ def after_saving(step, monkeypatch, act, before=False):
 
 @pytest.fixture(autouse=True)
 def only_what_is_compared(monkeypatch):
-    """Figures and exports take most of the time of a small run."""
-    monkeypatch.setattr(training, "draw", lambda *_: None)
-    monkeypatch.setattr(training.serving, "export_saved_models", lambda *_, **__: None)
+    """Figures, exports and the report take most of the time of a small run."""
+    options = SMALL.training.nll_samples, SMALL.training.nll_images
+    monkeypatch.setattr(training, "complete", lambda *arguments: training.evaluate(*arguments, *options))
 
 
 @pytest.fixture(scope="module")
@@ -98,12 +98,12 @@ def test_a_cut_at_any_step_changes_no_bit(step, before, alone, tmp_path, monkeyp
 
 
 def test_a_cut_while_the_finished_training_is_evaluated_and_exported_changes_no_bit(alone, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "complete", COMPLETE)
     with monkeypatch.context() as patch:
         patch.setattr(training.serving, "export_saved_models", lambda *_, **__: (_ for _ in ()).throw(PowerCut))
         with pytest.raises(PowerCut):
             training.train(SMALL, tmp_path / "run", quiet())
     (tmp_path / "run" / "export" / "encoder" / "1").mkdir(parents=True)  # the half of an export
-    monkeypatch.setattr(training.serving, "export_saved_models", EXPORT)
     training.train(SMALL, tmp_path / "run", quiet())
     assert chaos.bits(tmp_path / "run") == alone
     assert [path.name for path in (tmp_path / "run" / "export" / "encoder").iterdir()] == ["1"]
