@@ -219,10 +219,10 @@ PRESETS = {
         ),
         _preset(
             "beta-tc",
-            "beta-TC-VAE, beta = 6, on the mlp",
+            "beta-TC-VAE, beta = 4.25, on the mlp",
             "less total correlation than beta at equal reconstruction",
             objective="beta_tc",
-            beta=6.0,
+            beta=4.25,
             output_bias="data_mean",
         ),
     )

@@ -63,7 +63,7 @@ SETTINGS = {
     "burda-iwae": {"objective": "iwae", "importance_samples": 50, "binarization": "dynamic"},
     "burda-dreg": {"objective": "dreg", "importance_samples": 50, "binarization": "dynamic"},
     "burda-2layer": {"model": "hierarchical_vae", "upper_latent_dims": (50,), "objective": "iwae"},
-    "beta-tc": {"objective": "beta_tc", "beta": 6.0},
+    "beta-tc": {"objective": "beta_tc", "beta": 4.25},
 }
 
 
