@@ -172,20 +172,8 @@ def logs(run_dir):
     return "\n".join(path.read_text()[-3000:] for path in sorted(run_dir.parent.glob(f"{run_dir.name}.*.log")))
 
 
-@click.command(help=__doc__)
-@click.option("--kills", default=12, show_default=True, help="SIGKILLs for each case.")
-@click.option("--case", "names", multiple=True, type=click.Choice(list(CASES)), help="Cases.  [all]")
-@click.option("--seed", default=0, show_default=True, help="Seed of the moments.")
-def main(kills, names, seed):
-    chance, rows, total, wrong = random.Random(seed), [], 0, 0
-    for case in names or CASES:
-        with tempfile.TemporaryDirectory() as folder:
-            began = time.monotonic()
-            differing, met, training = differences(case, kills, folder, chance, report=click.echo)
-        minutes = (time.monotonic() - began) / 60
-        total, wrong = total + met, wrong + len(differing)
-        rows.append(f"| {case} | {met} | {training} | {', '.join(differing) or 'none'} | {minutes:.1f} |")
-        click.echo(rows[-1])
+def table(rows, total, wrong, kills, seed):
+    """The cases that are done so far, as Markdown."""
     lines = [
         "# Kills",
         "",
@@ -200,7 +188,24 @@ def main(kills, names, seed):
         "| --- | --- | --- | --- | --- |",
         *rows,
     ]
-    TABLE.write_text("\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
+
+
+@click.command(help=__doc__)
+@click.option("--kills", default=12, show_default=True, help="SIGKILLs for each case.")
+@click.option("--case", "names", multiple=True, type=click.Choice(list(CASES)), help="Cases.  [all]")
+@click.option("--seed", default=0, show_default=True, help="Seed of the moments.")
+def main(kills, names, seed):
+    chance, rows, total, wrong = random.Random(seed), [], 0, 0
+    for case in names or CASES:
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.monotonic()
+            differing, met, training = differences(case, kills, folder, chance, report=click.echo)
+        minutes = (time.monotonic() - began) / 60
+        total, wrong = total + met, wrong + len(differing)
+        rows.append(f"| {case} | {met} | {training} | {', '.join(differing) or 'none'} | {minutes:.1f} |")
+        click.echo(rows[-1])
+        TABLE.write_text(table(rows, total, wrong, kills, seed))
     click.echo(f"{TABLE}: {total} kills, {wrong} differences")
     sys.exit(wrong > 0)
 

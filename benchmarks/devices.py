@@ -57,20 +57,8 @@ def compared(one, two):
     return weights, others, moved
 
 
-@click.command(help=__doc__)
-@click.argument("names", nargs=-1)
-def main(names):
-    sys.path.insert(0, str(TESTS))
-    from cases import CASES
-
-    rows, wrong = [], 0
-    with tempfile.TemporaryDirectory() as folder:
-        for name in names or [case.name for case in CASES]:
-            weights, others, moved = compared(*trained(name, folder))
-            same = weights < WEIGHTS and others < OTHERS and moved > 1e-4
-            wrong += not same
-            rows.append(f"| {name} | {weights:.1e} | {others:.1e} | {moved:.1e} | {'yes' if same else 'NO'} |")
-            click.echo(rows[-1])
+def table(rows, count):
+    """The rows that there are so far, as Markdown."""
     lines = [
         "# One device and two",
         "",
@@ -79,14 +67,33 @@ def main(names):
         f"Python {platform.python_version()}. No GPU was used.",
         "",
         "Each case was trained on one CPU device and on two logical ones, each in a process of its own, with the same "
-        "seed and fixed noise: three steps of SGD, the last batch uneven, then evaluated, then asked for predictions.",
+        "seed and fixed noise: three steps of SGD, the last batch uneven, then evaluated, then asked for predictions. "
+        f"{len(rows)} of {count} cases are done.",
         "",
         f"| case | largest difference of a weight (< {WEIGHTS:.0e}) | of a metric or a prediction, relative "
         f"(< {OTHERS:.0e}) | the weights moved by | as expected |",
         "| --- | --- | --- | --- | --- |",
         *rows,
     ]
-    TABLE.write_text("\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
+
+
+@click.command(help=__doc__)
+@click.argument("names", nargs=-1)
+def main(names):
+    sys.path.insert(0, str(TESTS))
+    from cases import CASES
+
+    names = names or [case.name for case in CASES]
+    rows, wrong = [], 0
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            weights, others, moved = compared(*trained(name, folder))
+            same = weights < WEIGHTS and others < OTHERS and moved > 1e-4
+            wrong += not same
+            rows.append(f"| {name} | {weights:.1e} | {others:.1e} | {moved:.1e} | {'yes' if same else 'NO'} |")
+            click.echo(rows[-1])
+            TABLE.write_text(table(rows, len(names)))
     sys.exit(wrong > 0)
 
 

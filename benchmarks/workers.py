@@ -33,6 +33,7 @@ ARGUMENTS = (
 WORKER = "import sys, keras_vae_cli; sys.exit(keras_vae_cli.main(sys.argv[1:]))"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(chaos.REPOSITORY), "CUDA_VISIBLE_DEVICES": "-1"}
 TIMEOUT = 900  # seconds
+KILLS = 8  # with 2 and with 3 workers, the chief and the last, and two ways to start again
 
 
 def supervised(workers, run_dir):
@@ -91,6 +92,27 @@ def wait_for_step(run_dir, step, alive):
     raise RuntimeError("It ended before it could be killed:\n" + Path(f"{run_dir}.log").read_text()[-3000:])
 
 
+def table(rows, seed):
+    """The rows that there are so far, as Markdown."""
+    lines = [
+        "# A worker is killed",
+        "",
+        f"Written by `python benchmarks/workers.py --seed {seed}` on {datetime.date.today()}: {os.cpu_count()} cores "
+        f"({platform.machine()}), TensorFlow {version('tensorflow')}, Keras {version('keras')}, "
+        f"Python {platform.python_version()}. No GPU was used; all workers ran on one machine.",
+        "",
+        "`examples/multi-machine/local_workers.py` with 2 and with 3 workers, one of them killed with SIGKILL, against "
+        "the same left alone: weights, optimizer slots, history, evaluation and samples. 180 steps, a checkpoint every "
+        "5 steps. `each by itself` starts only those workers again that ended, as a Job of Kubernetes does. "
+        f"{len(rows)} of {KILLS} kills are done.",
+        "",
+        "| workers | killed | after step | started again | starts of the one killed | ended with | minutes |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        *rows,
+    ]
+    return "\n".join(lines) + "\n"
+
+
 @click.command(help=__doc__)
 @click.option("--seed", default=0, show_default=True, help="Seed of the moments.")
 def main(seed):
@@ -113,22 +135,7 @@ def main(seed):
                     minutes = (time.monotonic() - began) / 60
                     rows.append(f"| {workers} | {name} | {step} | {how} | {starts} | {ended} | {minutes:.1f} |")
                     click.echo(rows[-1])
-    lines = [
-        "# A worker is killed",
-        "",
-        f"Written by `python benchmarks/workers.py --seed {seed}` on {datetime.date.today()}: {os.cpu_count()} cores "
-        f"({platform.machine()}), TensorFlow {version('tensorflow')}, Keras {version('keras')}, "
-        f"Python {platform.python_version()}. No GPU was used; all workers ran on one machine.",
-        "",
-        "`examples/multi-machine/local_workers.py` with 2 and with 3 workers, one of them killed with SIGKILL, against "
-        "the same left alone: weights, optimizer slots, history, evaluation and samples. 180 steps, a checkpoint every "
-        "5 steps. `each by itself` starts only those workers again that ended, as a Job of Kubernetes does.",
-        "",
-        "| workers | killed | after step | started again | starts of the one killed | ended with | minutes |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-        *rows,
-    ]
-    TABLE.write_text("\n".join(lines) + "\n")
+                    TABLE.write_text(table(rows, seed))
     sys.exit(wrong > 0)
 
 
