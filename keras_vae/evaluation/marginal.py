@@ -155,9 +155,10 @@ def _grouped_bound(log_weights, size):
 
 
 def _log_mean_exp(log_weights, axis):
-    highest = log_weights.max(axis=axis, keepdims=True)
+    highest = np.maximum(log_weights.max(axis=axis, keepdims=True), np.finfo("float32").min)  # all may be -inf
     mean = np.exp(log_weights - highest, dtype="float64").mean(axis=axis, keepdims=True)
-    return (np.log(mean) + highest).squeeze(axis)
+    with np.errstate(divide="ignore"):
+        return (np.log(mean) + highest).squeeze(axis)
 
 
 def log_marginal(images, *, encode, log_likelihood, log_prior, num_samples, **options):
