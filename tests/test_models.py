@@ -270,7 +270,7 @@ def test_arrays_and_datasets_with_and_without_labels_train_alike(case):
         for name in model.term_names:
             assert history[name] == pytest.approx(results[0][1][name], rel=1e-5)
             # after training, with other noise; an estimated KL may be near 0
-            assert history[f"val_{name}"] == pytest.approx(history[name], rel=0.6, abs=1.0)
+            assert history[f"val_{name}"] == pytest.approx(history[name], rel=0.6, abs=3.0)
 
 
 @independent_cases
