@@ -53,7 +53,7 @@ def results(processes, targets):
 
 
 ALL = [case.name for case in CASES]
-SOME = ["mlp", "conv", "gaussian-learned", "beta-tc", "hierarchical-three-layers", "conditional"]
+SOME = ["mlp", "gaussian-learned", "beta-tc", "hierarchical-three-layers"]
 MORE = ["steps-per-execution", "adam-clipped", "empty-replica", "callbacks", "jit", "eager"]
 FAILING = ["float16", "infinite-gradient", "infinite-loss"]
 
