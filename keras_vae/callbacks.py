@@ -19,6 +19,8 @@ class ProgressReport(keras.callbacks.Callback):
         console: A `rich.console.Console`, or None for the standard output.
     """
 
+    every = 0  # can wait for its next call
+
     def __init__(self, images_per_epoch, console=None):
         super().__init__()
         self.images_per_epoch = images_per_epoch
@@ -46,14 +48,14 @@ class ProgressReport(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self.first_epoch = getattr(self, "first_epoch", epoch)
         self.epoch_started = time.monotonic()
-        self.progress.update(self.task, epoch=epoch + 1, completed=epoch * self.steps)
+        self.before = epoch * self.steps
+        self.progress.update(self.task, epoch=epoch + 1, completed=self.before)
 
     def on_train_batch_end(self, batch, logs=None):
         self.trained = time.monotonic()  # what comes after the last batch is validation
         if self.console.is_terminal and self.steps:
-            done = (batch + 1) / self.steps
-            rate = done * self.images_per_epoch / (self.trained - self.epoch_started)
-            self.progress.update(self.task, advance=1, rate=rate)
+            rate = (batch + 1) / self.steps * self.images_per_epoch / (self.trained - self.epoch_started)
+            self.progress.update(self.task, completed=self.before + batch + 1, rate=rate)
 
     def on_epoch_end(self, epoch, logs=None):
         now = time.monotonic()
@@ -101,9 +103,13 @@ class ImageGrids(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self.writer = tf.summary.create_file_writer(str(self.log_dir)) if self.log_dir else None
 
+    def on_train_batch_begin(self, batch, logs=None):
+        self.first = batch
+
     def on_train_batch_end(self, batch, logs=None):
-        self.step += 1
-        if self.every and self.step % self.every == 0:
+        batch = min(batch, (self.params.get("steps") or math.inf) - 1)  # Keras counts a whole execution at the end
+        before, self.step = self.step, self.step + batch + 1 - self.first
+        if self.every and before // self.every != self.step // self.every:
             self.write()
 
     def on_epoch_end(self, epoch, logs=None):

@@ -259,11 +259,12 @@ class Checkpoint(keras.callbacks.Callback):
             self.saved = None
 
     def on_train_batch_end(self, batch, logs=None):
-        self.step += 1
+        before, self.step = self.step, self.step - self.step % self.steps_per_epoch + batch + 1
         if self.step % self.steps_per_epoch == 0:
             return  # the epoch is at its end only after its validation
         minutes = (time.monotonic() - self.saved_at) / 60
-        due = (self.every and self.step % self.every == 0) or (self.minutes and minutes >= self.minutes)
+        due = self.every and before // self.every != self.step // self.every
+        due = due or (self.minutes and minutes >= self.minutes)
         stop = self.stop()
         if due or stop:
             self._save()
@@ -351,7 +352,8 @@ class _Callbacks(keras.callbacks.CallbackList):
         super().on_train_batch_begin(batch + self.offset, logs)
 
     def on_train_batch_end(self, batch, logs=None):
-        super().on_train_batch_end(batch + self.offset, logs)
+        last = self.params["steps"] - 1  # Keras counts a full execution even where less was left
+        super().on_train_batch_end(min(batch + self.offset, last), logs)
 
     def on_train_end(self, logs=None):
         self.last_logs = logs

@@ -48,6 +48,7 @@ OUTPUT_BIASES = ("zeros", "data_mean")
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 EXPORT_FORMATS = ("saved_model", "onnx", "litert")
 SCHEDULES = ("constant", "cosine")
+COMPILATION = ("auto", "on", "off")
 STRATEGIES = ("auto", "none", "mirrored", "multiworker")
 PRECISIONS = ("none", "bfloat16", "float16")
 
@@ -158,6 +159,9 @@ class TrainingConfig:
         choices=STRATEGIES,
     )
     mixed_precision: str = option("none", "Compute in this type and keep the weights in float32.", choices=PRECISIONS)
+    jit_compile: str = option(
+        "auto", "Let XLA compile the training steps; auto does so where it pays.", choices=COMPILATION
+    )
     checkpoint_every: int = option(
         0, "Save the state of the run every this many steps; 0 for the end of each epoch alone.", minimum=0
     )

@@ -8,6 +8,8 @@ from keras import ops
 
 from keras_vae import gaussian, priors
 
+RNG = "philox"  # the one that TensorFlow would choose on a CPU by itself; in a program of XLA it would take a slow one
+
 
 class Draws:
     """s draws from q(z|x) of each image of a batch, and what an objective asks of them.
@@ -156,7 +158,7 @@ class Sampling(RandomLayer):
             eps = seed(shape)
         else:
             seed = self.next_seed() if seed is None else seed
-            eps = tf.random.stateless_normal(shape, seed=seed, dtype=self.compute_dtype)
+            eps = _normal(shape, seed, self.compute_dtype)
         return Draws(z_mean + ops.exp(0.5 * z_log_var) * eps, z_mean, z_log_var, self.prior)
 
     def compute_output_spec(self, inputs):
@@ -204,7 +206,7 @@ class GaussianCorruption(RandomLayer):
         self.rate = rate
 
     def call(self, images):
-        noise = tf.random.stateless_normal(tf.shape(images), seed=self.next_seed(), dtype=self.compute_dtype)
+        noise = _normal(tf.shape(images), self.next_seed(), self.compute_dtype)
         return ops.clip(images + self.rate * noise, 0.0, 1.0)
 
     def compute_output_shape(self, input_shape):
@@ -247,7 +249,7 @@ class MaskingCorruption(RandomLayer):
         self.rate = rate
 
     def call(self, images):
-        uniform = tf.random.stateless_uniform(tf.shape(images), seed=self.next_seed())
+        uniform = tf.random.stateless_uniform(tf.shape(images), seed=self.next_seed(), alg=RNG)
         return images * ops.cast(uniform >= self.rate, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
@@ -255,6 +257,10 @@ class MaskingCorruption(RandomLayer):
 
     def get_config(self):
         return {**super().get_config(), "rate": self.rate}
+
+
+def _normal(shape, seed, dtype):
+    return tf.random.stateless_normal(shape, seed=seed, dtype=dtype, alg=RNG)
 
 
 CORRUPTIONS = {"gaussian": GaussianCorruption, "masking": MaskingCorruption}

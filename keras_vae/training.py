@@ -113,8 +113,11 @@ class _Job:
         optimizer = _optimizer(self.config.training, self.steps)
         if self.config.training.mixed_precision == "float16":  # as Keras would, but for the float32 form of it too
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-        model.compile(optimizer=optimizer)
+        training = self.config.training
+        model.compile(optimizer, jit_compile={"on": True, "off": False}.get(training.jit_compile, "auto"))
         model.optimizer.build(model.trainable_variables)
+        waits = [every for every in (training.sample_every, training.checkpoint_every) if every]
+        model.plan_execution(self.steps, training.epochs, waits)
         return model
 
     def _open_run(self, run_dir):

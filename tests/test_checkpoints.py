@@ -97,6 +97,18 @@ def test_a_cut_at_any_step_changes_no_bit(step, before, alone, tmp_path, monkeyp
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+def test_a_cut_of_a_compiled_training_changes_no_bit(tmp_path, monkeypatch):
+    """Programs of 5 steps, of 12 in an epoch: checkpoints are written between two of them."""
+    config = SMALL.replace(jit_compile="on", checkpoint_every=5)
+    training.train(config, tmp_path / "alone", quiet())
+    with monkeypatch.context() as patch:
+        cut_at(22, patch, before=False)
+        with pytest.raises(PowerCut):
+            training.train(config, tmp_path / "run", quiet())
+    training.train(config, tmp_path / "run", quiet())
+    assert chaos.bits(tmp_path / "run") == chaos.bits(tmp_path / "alone")
+
+
 def test_a_cut_while_the_finished_training_is_evaluated_and_exported_changes_no_bit(alone, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "complete", COMPLETE)
     with monkeypatch.context() as patch:

@@ -1,6 +1,8 @@
 """From a split to batches of pixels in [0, 1], shuffled and binarised as a pure function of (seed, step)."""
 
 import itertools
+import math
+import os
 import zlib
 
 import numpy as np
@@ -9,6 +11,9 @@ import tensorflow as tf
 from keras_vae.config import BINARIZATIONS, InputError
 from keras_vae.data.errors import check_int
 from keras_vae.data.images import BLOCK
+
+PARALLEL = os.cpu_count() or 1  # batches that are made at a time
+WAITING_BYTES = 2**25  # of batches that are made and wait: enough for one program of `keras_vae.models.execution`
 
 
 def batches(
@@ -85,7 +90,10 @@ def batches(
         numbers = numbers.apply(tf.data.experimental.assert_cardinality(steps))
     else:
         numbers = tf.data.Dataset.range(steps)
-    return numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # its thread makes the end of an epoch wait, for up to seconds
+    waiting = max(PARALLEL, min(64, WAITING_BYTES // (4 * batch_size * math.prod(images.shape[1:]))))
+    return numbers.map(batch, num_parallel_calls=PARALLEL, deterministic=True).prefetch(waiting).with_options(options)
 
 
 def to_pixels(images) -> np.ndarray:

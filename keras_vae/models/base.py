@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_vae import likelihoods
 from keras_vae.config import InputError, RunStopped
+from keras_vae.models import execution
 from keras_vae.models.replicas import all_reduce_sum, distributed_function, num_replicas, refuse_under_strategy
 
 NON_FINITE = "keras_vae: a loss or a gradient is not finite"
@@ -149,11 +150,13 @@ class LatentModel(keras.Model):
         """The same as `reconstruct`, so that `predict` gives reconstructions."""
         return self.reconstruct(x)
 
-    def compile(self, optimizer="adam", *, loss=None, jit_compile=False, **kwargs):
+    def compile(self, optimizer="adam", *, loss=None, jit_compile="auto", **kwargs):
         """Configures training; see `keras.Model.compile`. The model brings its own loss.
 
-        Under a strategy build and compile the model in its scope. `jit_compile` compiles the forward and the backward
-        pass of a training step, and leaves out the check of what came of it.
+        Under a strategy build and compile the model in its scope. `jit_compile` lets XLA compile the training, several
+        steps as one program; "auto" does so where it is faster (docs/performance.md). Under a strategy of several
+        replicas it is the forward and the backward pass of a step, and only with True. `fit` chooses
+        `steps_per_execution` where it is 1.
 
         Raises:
             ValueError: if a `loss` is given, and for what cannot work under the strategy.
@@ -164,8 +167,9 @@ class LatentModel(keras.Model):
                 f"`objective` of the model. Received: loss={loss!r}"
             )
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
-        self._compile_gradients = self.jit_compile
-        self.jit_compile = False  # of the whole step: XLA drops assertions and cannot reduce over replicas
+        self.jit_compile_steps = jit_compile
+        self.steps_asked_for, self._plan = self.steps_per_execution, None
+        self.jit_compile = False  # of Keras's own functions: XLA drops assertions and cannot reduce over replicas
         refuse_under_strategy(self.distribute_strategy, self.optimizer, kwargs.get("metrics"))
 
     def compile_from_config(self, config):
@@ -204,17 +208,13 @@ class LatentModel(keras.Model):
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # a dataset shuffles itself, and Keras warns that it will not
         y = _labels(x, y, kwargs)
+        self._prepare_execution(x, kwargs)
         try:
             return super().fit(x, y, **kwargs)
         except tf.errors.InvalidArgumentError as error:
             if NON_FINITE not in error.message:
                 raise
-            step = self.step.numpy() + 1
-            raise NonFiniteLossError(
-                f"The loss became NaN or infinite at step {step}. The weights are those before it. "
-                "Try a lower learning rate, gradient clipping (global_clipnorm=1.0 of the optimizer), or check the "
-                "data for values outside [0, 1]."
-            ) from None
+            raise self.non_finite_error() from None
 
     def evaluate(self, x=None, y=None, **kwargs):
         """Evaluates; see `keras.Model.evaluate`. Returns the terms of the loss, in nats, averaged over the images.
@@ -227,20 +227,46 @@ class LatentModel(keras.Model):
         return super().evaluate(x, _labels(x, y, kwargs), **kwargs)
 
     def train_step(self, data):
+        x, weight, terms, gradients, finite = self._gradients_of(data)
+        with tf.control_dependencies([tf.debugging.Assert(finite, [NON_FINITE])]):  # else the counters would move
+            self._apply([None if g is None else tf.identity(g) for g in gradients])
+        return self._update_metrics(x, terms, weight)
+
+    def unguarded_step(self, data):
+        """`train_step` for XLA, which knows no assertions: no matter whether all is finite. Returns the terms."""
+        x, weight, terms, gradients, _ = self._gradients_of(data)
+        self._apply(gradients)
+        self._update_metrics(x, terms, weight)
+        return terms
+
+    def guarded_step(self, data):
+        """`train_step` for XLA, which knows no assertions. Returns whether the loss and the gradients were finite.
+
+        If they were not, weights, optimizer and step are left as they are.
+        """
+        x, weight, terms, gradients, finite = self._gradients_of(data)
+        variables = [*self.trainable_variables, *self.optimizer.variables, self.step]
+        before = [tf.convert_to_tensor(variable) for variable in variables]
+        self._apply(gradients)
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(tf.where(finite, tf.convert_to_tensor(variable), value))
+        self._update_metrics(x, terms, weight)
+        return finite
+
+    def _gradients_of(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         x = self._inputs(x, y)
         weight = self._example_weight(x, sample_weight)
         total_weight = all_reduce_sum(tf.reduce_sum(weight))
         passes = self._passes
-        if self._compile_gradients:  # a function of its own for each replica, whose variables it holds
+        if self.jit_compile_steps is True and num_replicas() > 1:  # one for each, which holds its variables
             passes = tf.function(passes, jit_compile=True)
         terms, loss, gradients = passes(x, weight, total_weight)
-        variables = self.trainable_variables
-        gradients, finite = self._global_gradients(gradients, loss)
-        with tf.control_dependencies([finite]):  # else the counters would move
-            self.optimizer.apply(gradients, variables)
-            self.step.assign_add(1)
-        return self._update_metrics(x, terms, weight)
+        return x, weight, terms, *self._global_gradients(gradients, loss)
+
+    def _apply(self, gradients):
+        self.optimizer.apply(gradients, self.trainable_variables)
+        self.step.assign_add(1)
 
     def _passes(self, x, weight, total_weight):
         """Forward and backward: (terms, loss, gradients) of this replica's examples."""
@@ -263,6 +289,43 @@ class LatentModel(keras.Model):
     def make_train_function(self, force=False):
         if self.train_function is None or force:
             self.train_function = self._function_of(self.train_step)
+
+    def plan_execution(self, steps_per_epoch, epochs, waits=()):
+        """Settles whether XLA compiles the training, and how many steps run at once, for all calls of `fit` to come.
+
+        Without it each call settles that for itself; `compile` forgets it.
+
+        Args:
+            steps_per_epoch: Int, or None if the steps cannot be counted.
+            epochs: Int.
+            waits: Ints, for how many steps at most a callback can wait for its next call.
+        """
+        self._plan = execution.choose(self, steps_per_epoch, epochs, waits)
+
+    def _prepare_execution(self, x, options):
+        """Sets what Keras needs to know of the plan before `fit`."""
+        steps_per_epoch = options.get("steps_per_epoch")
+        callbacks = keras.tree.flatten(options.get("callbacks") or [])
+        compiled, at_once = self._plan or execution.choose(
+            self,
+            steps_per_epoch or _count_steps(x, options.get("batch_size") or 32),
+            options.get("epochs", 1),
+            [execution.steps_between_calls(callback) for callback in callbacks],
+        )
+        if (compiled, at_once) != (isinstance(self.train_function, execution.CompiledSteps), self.steps_per_execution):
+            self.steps_per_execution = at_once
+            self.train_function = execution.CompiledSteps(self, at_once) if compiled else None
+            self.test_function = self.predict_function = None
+        if compiled:
+            self.train_function.start(steps_per_epoch)
+
+    def non_finite_error(self):
+        """What `fit` raises after a step whose loss or gradients were not finite."""
+        return NonFiniteLossError(
+            f"The loss became NaN or infinite at step {self.step.numpy() + 1}. The weights are those before it. "
+            "Try a lower learning rate, gradient clipping (global_clipnorm=1.0 of the optimizer), or check the "
+            "data for values outside [0, 1]."
+        )
 
     def make_test_function(self, force=False):
         if self.test_function is None or force:
@@ -317,7 +380,7 @@ class LatentModel(keras.Model):
         return ones if sample_weight is None else ones * tf.reshape(tf.cast(sample_weight, "float32"), [-1])
 
     def _global_gradients(self, gradients, loss):
-        """The gradients of the whole batch, in the share that `optimizer.apply` sums over replicas, and the check."""
+        """The gradients of the whole batch, in the share that `optimizer.apply` sums over replicas; are they finite?"""
         replicas = num_replicas()
         if replicas > 1:
             gradients = [None if g is None else all_reduce_sum(g) for g in gradients]
@@ -327,10 +390,7 @@ class LatentModel(keras.Model):
         if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):  # which skips infinite gradients itself
             squares = [tf.nn.l2_loss(tf.convert_to_tensor(g)) for g in gradients if g is not None]
             checked += tf.add_n([tf.cast(s, "float32") for s in squares])
-        finite = tf.debugging.Assert(tf.math.is_finite(checked), [NON_FINITE])
-        with tf.control_dependencies([finite]):
-            gradients = [None if g is None else tf.identity(g) / replicas for g in gradients]
-        return gradients, finite
+        return [None if g is None else g / replicas for g in gradients], tf.math.is_finite(checked)
 
     def _update_metrics(self, x, terms, weight):
         for tracker in self.trackers:
@@ -352,6 +412,13 @@ class LatentModel(keras.Model):
             raise InputError(_shape_message(self.image_shape, tuple(spec.shape[1:])))
         if isinstance(x, np.ndarray) or tf.is_tensor(x):
             check_pixels(x, self.image_shape)
+
+
+def _count_steps(x, batch_size):
+    """Number of batches in a pass over `x`, or None if it cannot be known."""
+    if isinstance(x, tf.data.Dataset):
+        return max(int(x.cardinality()), 0) or None
+    return -(-len(x) // batch_size) if isinstance(x, np.ndarray) or tf.is_tensor(x) else None
 
 
 def _labels(x, y, kwargs):

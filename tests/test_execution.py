@@ -1,0 +1,170 @@
+"""Training as one program of XLA: the same training, and only where it pays."""
+
+import keras
+import numpy as np
+import pytest
+import scipy.stats
+import tensorflow as tf
+from cases import CASES, build, images, labels
+
+from keras_vae import layers, networks
+from keras_vae.callbacks import ImageGrids
+from keras_vae.models import VAE, NonFiniteLossError, execution
+
+BY_NAME = {case.name: case for case in CASES}
+SGD = keras.optimizers.SGD
+# one for each way through the loss: a program takes seconds to compile
+CASES_OF_A_KIND = ("mlp", "warm-up", "iwae", "vampprior", "hierarchical", "conditional", "denoising-gaussian")
+
+
+@pytest.fixture
+def same_noise(monkeypatch):
+    """XLA makes other random numbers of a seed than TensorFlow: numbers here that are the same in both."""
+
+    def silence(name):
+        draw = getattr(tf.random, name)
+
+        def numbers(shape, seed, dtype="float32", alg="auto_select", **others):
+            if alg != layers.RNG:  # Keras's initializers
+                return draw(shape, seed=seed, dtype=dtype, alg=alg, **others)
+            count = tf.cast(tf.range(tf.reduce_prod(shape)), dtype)
+            return tf.reshape(0.5 + 0.5 * tf.sin(12.9898 * count + tf.cast(tf.reduce_sum(seed) % 100, dtype)), shape)
+
+        monkeypatch.setattr(tf.random, name, numbers)
+
+    silence("stateless_normal")
+    silence("stateless_uniform")
+
+
+def trained(case, jit_compile, epochs=2, **options):
+    """Four steps in an epoch, the last of an unfinished batch."""
+    model = build(case)
+    model.compile(SGD(1e-3, momentum=0.9), jit_compile=jit_compile, **options)
+    data = tf.data.Dataset.from_tensor_slices((images(case, 14), *labels(case, 14))).batch(4)
+    history = model.fit(data, epochs=epochs, verbose=0).history
+    return model, {name: values[-1] for name, values in history.items()}
+
+
+def same_variables(left, right, rtol=0.0, atol=0.0):
+    for a, b in zip(
+        left.variables + left.optimizer.variables, right.variables + right.optimizer.variables, strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("name", CASES_OF_A_KIND)
+def test_compiled_training_is_the_plain_one_to_rounding(name, same_noise):
+    """Weights, optimizer, counters, seeds and logs."""
+    case = BY_NAME[name]
+    plain, logs = trained(case, jit_compile=False)
+    compiled, compiled_logs = trained(case, jit_compile=True)
+    assert isinstance(compiled.train_function, execution.CompiledSteps)
+    assert compiled_logs == pytest.approx(logs, rel=1e-4)
+    same_variables(compiled, plain, rtol=1e-4, atol=1e-6)
+    assert int(compiled.step) == 8
+
+
+@pytest.mark.parametrize("steps_per_execution", [2, 3])
+def test_number_of_steps_in_a_program_changes_no_bit(steps_per_execution):
+    case = BY_NAME["mlp"]
+    alone, _ = trained(case, jit_compile=True, steps_per_execution=4)
+    model, _ = trained(case, jit_compile=True, steps_per_execution=steps_per_execution)
+    assert alone.steps_per_execution == 4 and model.steps_per_execution == steps_per_execution
+    same_variables(model, alone)
+
+
+def test_endless_data_are_taken_an_epoch_at_a_time():
+    case = BY_NAME["mlp"]
+    model = build(case)
+    model.compile(SGD(1e-3), jit_compile=True, steps_per_execution=4)
+    endless = tf.data.Dataset.from_tensor_slices(images(case, 6)).batch(2).repeat()
+    model.fit(endless, steps_per_epoch=5, epochs=3, verbose=0)
+    assert int(model.step) == 15
+
+
+def test_noise_of_a_program_is_normal_and_new_at_each_step_and_pixel():
+    sampling = layers.Sampling(seed=3)
+    sampling.build(((None, 5), (None, 5)))
+
+    @tf.function(jit_compile=True)
+    def draws():
+        def one(number, found):
+            z = sampling.draw((tf.zeros((40, 5)), tf.zeros((40, 5))), 2).z
+            return number + 1, tf.tensor_scatter_nd_update(found, [[number]], [z])
+
+        return tf.while_loop(lambda number, found: number < 100, one, (0, tf.zeros((100, 2, 40, 5))))[1]
+
+    first, second = draws().numpy(), draws().numpy()
+    assert scipy.stats.kstest(first.ravel(), "norm").pvalue > 1e-3
+    assert len(np.unique(first)) > 0.99 * first.size  # float32 has equal neighbours among 40,000 draws
+    for a, b in [
+        (first, second),
+        (first[1:], first[:-1]),
+        (first[:, 0], first[:, 1]),
+        (first[..., 1:], first[..., :-1]),
+    ]:
+        assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 5 / np.sqrt(a.size)
+
+
+def test_nan_stops_a_program_at_its_step_with_the_weights_before():
+    case = BY_NAME["mlp"]
+    x = images(case, 12)
+    spoilt = x.copy()
+    spoilt[8:] = np.nan  # the third batch
+    model, reference = build(case), build(case)
+    for each in (model, reference):
+        each.compile(keras.optimizers.Adam(1e-3), jit_compile=True, steps_per_execution=3)
+    reference.fit(tf.data.Dataset.from_tensor_slices(x[:8]).batch(4), verbose=0)
+    with pytest.raises(NonFiniteLossError, match="at step 3"):
+        model.fit(tf.data.Dataset.from_tensor_slices(spoilt).batch(4), verbose=0)
+    for a, b in zip(model.weights + model.optimizer.variables, reference.weights + reference.optimizer.variables):
+        np.testing.assert_array_equal(a, b)
+
+
+def plan(case="mlp", steps_per_epoch=500, epochs=2, callbacks=(), **options):
+    model = build(BY_NAME[case])
+    model.compile(**{"optimizer": "adam", **options})
+    return execution.choose(model, steps_per_epoch, epochs, [execution.steps_between_calls(one) for one in callbacks])
+
+
+def test_compiled_where_it_pays_and_nowhere_else():
+    assert plan() == (True, execution.STEPS_AT_ONCE)
+    assert plan("iwae")[0] and plan("iwae")[1] < execution.STEPS_AT_ONCE
+    assert plan(epochs=1) == plan(steps_per_epoch=None) == (False, 1)  # compiling would take longer than it brings
+    assert plan("conv") == (False, 1)
+    assert plan(jit_compile=False) == plan(run_eagerly=True) == (False, 1)
+    assert plan(metrics=["mse"]) == (False, 1)
+    assert plan("conv", epochs=1, jit_compile=True)[0]
+
+
+def test_networks_and_optimizers_that_are_not_of_keras_are_left_alone():
+    class Own(keras.layers.Dense):
+        pass
+
+    class OwnSGD(SGD):
+        pass
+
+    model = build(BY_NAME["mlp"])
+    model.compile(OwnSGD())
+    assert not execution.compiles_well(model)
+    for layer in (Own(6), keras.layers.Lambda(lambda x: x), keras.layers.Dropout(0.1)):
+        encoder, decoder = networks.build("mlp", (8, 8, 1), 3, hidden=(6,))
+        outputs = [keras.layers.Dense(3)(layer(encoder.layers[-3].output)) for _ in range(2)]
+        model = VAE(keras.Model(encoder.input, outputs), decoder)
+        model.compile("adam")
+        assert not execution.compiles_well(model), layer
+
+
+def test_callbacks_are_called_as_often_as_they_look(tmp_path):
+    class EachStep(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            pass
+
+    each_step = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)
+    assert plan(callbacks=[EachStep()])[1] == plan(callbacks=[each_step])[1] == 1
+    assert plan(callbacks=[ImageGrids(lambda: None, tmp_path, every=7)])[1] == 7
+    assert plan(callbacks=[keras.callbacks.ModelCheckpoint("x.keras", save_freq=5)])[1] == 5
+    often = keras.callbacks.CallbackList([keras.callbacks.TensorBoard(tmp_path, update_freq=9)], add_progbar=True)
+    assert plan(callbacks=[often])[1] == 9
+    rare = [keras.callbacks.EarlyStopping(), ImageGrids(lambda: None, tmp_path), keras.callbacks.TensorBoard(tmp_path)]
+    assert plan(callbacks=rare)[1] == execution.STEPS_AT_ONCE
