@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
-from keras_vae import evaluation, gaussian
+from keras_vae import evaluation, gaussian, priors
 from keras_vae.callbacks import LatentStatistics
 from keras_vae.config import InputError, ModelConfig
 from keras_vae.evaluation import marginal
@@ -115,6 +115,14 @@ def test_a_stopped_estimate_goes_on_to_the_same_bits():
     continued = planted.results(20, batch_size=15, done=parts[0])
     for name, values in whole.items():
         np.testing.assert_array_equal(continued[name], values)
+
+
+def test_chunks_that_are_drawn_at_once_share_no_state():
+    prior = priors.GaussianMixture(3)
+    prior.build((None, LATENT))
+    draw = marginal.prior_proposal(prior.sample)(tf.zeros((5, PIXELS)))
+    graph = tf.function(lambda seed: draw(10, seed)).get_concrete_function(tf.TensorSpec([2], "int32")).graph
+    assert not [operation.name for operation in graph.get_operations() if "Assign" in operation.type]
 
 
 def test_memory_does_not_grow_with_the_samples():

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_vae import gaussian
 
 ROWS = 1000  # images times samples decoded at a time: their activations stay in the processor's cache
+CHUNKS_AT_ONCE = 4  # so that no core waits for another at the end of each operation
 ROWS_IN_A_CALL = 100_000  # about a second's work; between two calls it can be stopped
 BOUND_SIZES = (1, 10, 100, 1000, 5000)
 
@@ -65,9 +66,10 @@ def prior_proposal(sample_prior):
 
     def propose(x):
         def draw(num_samples, seed):
-            generator.state.assign(tf.cast(tf.math.floormod(seed, tf.int32.max), generator.state.dtype))
+            state = tf.cast(tf.math.floormod(seed, tf.int32.max), generator.state.dtype)
             batch_size = tf.nest.flatten(x)[0].shape[0]
-            z = sample_prior(num_samples * batch_size, generator)
+            with keras.StatelessScope([(generator.state, state)]):  # several draws at once share no state
+                z = sample_prior(num_samples * batch_size, generator)
             z = tf.reshape(z, (num_samples, batch_size, z.shape[-1]))
             return z, tf.zeros(tf.shape(z)[:2])
 
@@ -116,7 +118,7 @@ def estimate(
             return log_likelihood(x, z) + log_ratio  # (s, b)
 
         log_weights = tf.map_fn(
-            chunk_log_weights, tf.range(num_chunks), fn_output_signature=tf.float32, parallel_iterations=1
+            chunk_log_weights, tf.range(num_chunks), fn_output_signature=tf.float32, parallel_iterations=CHUNKS_AT_ONCE
         )
         return tf.reshape(log_weights, (-1, log_weights.shape[-1]))[:num_samples]
 
