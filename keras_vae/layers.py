@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_vae import gaussian, priors
+from keras_vae import gaussian, named, priors
 
 RNG = "philox"  # the one that TensorFlow would choose on a CPU by itself; in a program of XLA it would take a slow one
 
@@ -270,14 +270,10 @@ def get_corruption(identifier, **options):
     """Returns a corruption layer by name, made with `options`; a layer as it is; None for None or "none".
 
     Raises:
-        ValueError: for an unknown name.
+        InputError: for an unknown name.
     """
     if identifier is None or identifier == "none":
         return None
     if isinstance(identifier, keras.layers.Layer):
         return identifier
-    if identifier not in CORRUPTIONS:
-        raise ValueError(
-            f"Unknown corruption. Expected one of: none, {', '.join(CORRUPTIONS)}. Received: corruption={identifier!r}"
-        )
-    return CORRUPTIONS[identifier](**options)
+    return named.make("corruption", identifier, {"none": None, **CORRUPTIONS}, options)

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from keras_vae import named
 from keras_vae.gaussian import LOG_2PI
 
 
@@ -323,12 +324,8 @@ def get(identifier, **options):
     """Returns a likelihood by name, made with `options`, or the likelihood itself.
 
     Raises:
-        ValueError: for an unknown name.
+        InputError: for an unknown name.
     """
     if isinstance(identifier, Likelihood):
         return identifier
-    if identifier not in LIKELIHOODS:
-        raise ValueError(
-            f"Unknown likelihood. Expected one of: {', '.join(LIKELIHOODS)}. Received: likelihood={identifier!r}"
-        )
-    return LIKELIHOODS[identifier](**options)
+    return named.make("likelihood", identifier, LIKELIHOODS, options)

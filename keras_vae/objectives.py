@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_vae import gaussian
+from keras_vae import gaussian, named
 
 
 class Objective:
@@ -280,13 +280,15 @@ OBJECTIVES = {"elbo": ELBO, "iwae": IWAE, "dreg": DReG, "miwae": MIWAE, "beta_tc
 def get(identifier, **options):
     """Returns an objective by name, made with `options`, or the objective itself.
 
+    Example:
+
+    >>> from keras_vae import objectives
+    >>> objectives.get({"name": "iwae", "k": 5}).get_config() == objectives.get("iwae", k=5).get_config()
+    True
+
     Raises:
-        ValueError: for an unknown name.
+        InputError: for an unknown name.
     """
     if callable(identifier):
         return identifier
-    if identifier not in OBJECTIVES:
-        raise ValueError(
-            f"Unknown objective. Expected one of: {', '.join(OBJECTIVES)}. Received: objective={identifier!r}"
-        )
-    return OBJECTIVES[identifier](**options)
+    return named.make("objective", identifier, OBJECTIVES, options)

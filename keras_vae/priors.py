@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_vae import gaussian
+from keras_vae import gaussian, named
 
 
 class Prior(keras.layers.Layer):
@@ -246,10 +246,8 @@ def get(identifier, **options):
     """Returns a prior by name, made with `options`, or the prior itself.
 
     Raises:
-        ValueError: for an unknown name.
+        InputError: for an unknown name.
     """
     if isinstance(identifier, keras.layers.Layer):
         return identifier
-    if identifier not in PRIORS:
-        raise ValueError(f"Unknown prior. Expected one of: {', '.join(PRIORS)}. Received: prior={identifier!r}")
-    return PRIORS[identifier](**options)
+    return named.make("prior", identifier, PRIORS, options)

@@ -965,6 +965,22 @@ def test_beta_beside_an_objective_is_refused_rather_than_ignored():
             VAE(encoder, decoder, objective=objective, beta=4.0)
 
 
+def test_parameters_beside_a_name_reach_what_is_named():
+    encoder, decoder = networks.build("linear", (8, 8, 1), 2)
+    vae = VAE(
+        encoder,
+        decoder,
+        likelihood={"name": "gaussian", "scale": 0.5},
+        prior={"name": "gaussian_mixture", "num_components": 4},
+        objective={"name": "miwae", "m": 2, "k": 3},
+    )
+    assert vae.likelihood.get_config()["scale"] == 0.5 and vae.prior.num_components == 4
+    assert vae.objective.get_config() == {"m": 2, "k": 3}
+    for nameless in ({"k": 3}, ["iwae"]):
+        with pytest.raises(InputError, match="Expected one of: elbo, iwae"):
+            VAE(encoder, decoder, objective=nameless)
+
+
 def test_bad_validation_images_are_refused_before_training_starts():
     case = CASES[1]
     vae = build(case)

@@ -21,7 +21,8 @@ class VAE(LatentModel):
         decoder: Model, z [b, d] -> parameters of p(x|z), shaped like the images, not squashed.
         likelihood: Name of a likelihood or a likelihood layer: p(x|z).
         prior: Name of a prior or a prior layer: p(z).
-        objective: Name of an objective, or an objective with its parameters, as `objectives.IWAE(k=50)`.
+        objective: Name of an objective, or an objective with its parameters, as `objectives.IWAE(k=50)`. By name with
+            its parameters it is a dict, {"name": "iwae", "k": 50}; so are a likelihood and a prior.
         beta: Weight of the KL term ("elbo") or of the total correlation ("beta_tc"), for an objective given by name.
         seed: Int seed of the noise, or None for a random one.
 
