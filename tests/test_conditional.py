@@ -107,7 +107,7 @@ def pairs(y):
     return tf.data.Dataset.from_tensor_slices((X, y)).batch(4)
 
 
-NONE, FLOAT, RANGE = "Received: none", "float64", "labels from 1 to 3"
+NONE, FLOAT, RANGE, COUNT = "Received: none", "float64", "labels from 1 to 3", "3 labels for 8"
 BAD_CALLS = {
     "fit without": (lambda model: model.fit(X, verbose=0), NONE),
     "fit on floats": (lambda model: model.fit(X, Y.astype(float), verbose=0), FLOAT),
@@ -120,11 +120,17 @@ BAD_CALLS = {
     "dataset out of range": (lambda model: model.fit(pairs(Y + 1), verbose=0), "in a dataset"),
     "generator without": (lambda model: model.fit(((X[:4],) for _ in range(2)), verbose=0, shuffle=False), NONE),
     "validation without": (lambda model: model.fit(X, Y, validation_data=(X,), verbose=0), NONE),
+    "fit on too few": (lambda model: model.fit(X, Y[:3], verbose=0), COUNT),
+    "evaluate too few": (lambda model: model.evaluate(X, Y[:3], verbose=0), COUNT),
     "evaluate without": (lambda model: model.evaluate(X, verbose=0), NONE),
     "evaluate a dataset": (lambda model: model.evaluate(pairs(Y + 1), verbose=0), "in a dataset"),
     "encode without": (lambda model: model.encode(X), NONE),
+    "encode too few": (lambda model: model.encode(X, Y[:3]), COUNT),
+    "call on too few": (lambda model: model((X, Y[:3])), COUNT),
     "call without": (lambda model: model(X), NONE),
     "reconstruct out of range": (lambda model: model.reconstruct(X, Y + 1), RANGE),
+    "interpolate too few": (lambda model: model.interpolate(X, X, Y[:3]), COUNT),
+    "decode too few": (lambda model: model.decode(np.zeros((8, 3)), Y[:3]), COUNT),
     "decode out of range": (lambda model: model.decode(np.zeros((8, 3)), Y + 1), RANGE),
     "generate a number": (lambda model: model.generate(4), r"shape \(\)"),
     "generate out of range": (lambda model: model.generate([7]), "labels from 7 to 7"),

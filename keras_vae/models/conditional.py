@@ -107,7 +107,8 @@ class ConditionalVAE(VAE):
 
     def decode(self, z, labels):
         """z [b, d] and labels [b] -> the mean of p(x|z, y), float32 [b, ...], clipped to pixels in [0, 1]."""
-        return super().decode([ops.convert_to_tensor(z, "float32"), self._labels(labels)])
+        z = ops.convert_to_tensor(z, "float32")
+        return super().decode([z, self._labels(labels, z.shape[0])])
 
     def reconstruct(self, x, labels=None):
         """Images [b, ...] and labels [b] -> decode(code(x, labels), labels), float32 [b, ...]: no noise."""
@@ -181,12 +182,13 @@ class ConditionalVAE(VAE):
             if not isinstance(x, (tuple, list)) or len(x) != 2:
                 self._refuse_labels("none")
             x, labels = x
-        return [ops.cast(x, "float32"), self._labels(labels)]
+        images = ops.cast(x, "float32")
+        return [images, self._labels(labels, images.shape[0])]
 
-    def _labels(self, labels):
-        """Labels as int64 [b]."""
+    def _labels(self, labels, count=None):
+        """Labels as int64 [b]; `count` is b where it is known."""
         if tf.executing_eagerly():
-            self._check_labels(np.asarray(labels))
+            self._check_labels(np.asarray(labels), count)
         return tf.cast(labels, "int64")
 
     def _check_data(self, x, y=None):
@@ -200,11 +202,13 @@ class ConditionalVAE(VAE):
             if not y.dtype.is_integer or y.shape.rank not in (None, 1):
                 self._refuse_labels(f"{y.dtype.name} of shape {y.shape}")
         elif y is not None:
-            self._check_labels(np.asarray(y))
+            self._check_labels(np.asarray(y), len(x) if hasattr(x, "__len__") else None)
 
-    def _check_labels(self, labels):
+    def _check_labels(self, labels, count=None):
         if labels.dtype.kind not in "iu" or labels.ndim != 1:
             self._refuse_labels(f"{labels.dtype} of shape {labels.shape}")
+        if count not in (None, len(labels)):
+            self._refuse_labels(f"{len(labels)} labels for {count}")
         if labels.size and not (labels.min() >= 0 and labels.max() < self.num_classes):
             self._refuse_labels(f"labels from {labels.min()} to {labels.max()}")
 
