@@ -17,11 +17,12 @@ BINARY = np.random.default_rng(0).integers(0, 2, (100, 8, 8, 1)).astype("float32
 
 
 def small(**values):
-    """An untrained VAE whose q(z|x) is far from the prior."""
+    """An untrained VAE whose q(z|x) is far from the prior, and whose decoder listens to z."""
     keras.utils.set_random_seed(0)
     vae = build_model(ModelConfig(hidden=(8,), latent_dim=3, **values), (8, 8, 1), seed=0)
     vae.encoder.get_layer("z_log_var").bias.assign([-4.0, -3.0, -2.0])
     vae.encoder.get_layer("z_mean").kernel.assign(3 * vae.encoder.get_layer("z_mean").kernel)
+    vae.decoder.weights[0].assign(5 * vae.decoder.weights[0])
     return vae
 
 
@@ -63,6 +64,16 @@ class MeanKL(StandardNormal):
         return super().kl_groups(*args, **kwargs) / self.latent_dim
 
 
+class DoubledKL(StandardNormal):
+    def kl_groups(self, *args, **kwargs):
+        return 2 * super().kl_groups(*args, **kwargs)
+
+
+class HighDensity(StandardNormal):
+    def log_prob(self, z, seed=None):
+        return super().log_prob(z, seed) + 3.0
+
+
 class ClippedBernoulli(likelihoods.Bernoulli):
     def log_prob(self, x, params):
         p = ops.clip(ops.sigmoid(params), 1e-7, 1 - 1e-7)
@@ -79,8 +90,29 @@ class DroppedConstant(likelihoods.Gaussian):
         return super().log_prob(x, params) + 0.5 * math.log(2 * math.pi) * PIXELS
 
 
+class DroppedScale(likelihoods.Gaussian):
+    def log_prob(self, x, params):
+        return super().log_prob(x, params) + math.log(0.3) * PIXELS
+
+
+class SquaredError(likelihoods.Gaussian):
+    def log_prob(self, x, params):
+        return -ops.sum(ops.square(x - params), axis=(-3, -2, -1))
+
+
+class DroppedNormaliser(likelihoods.ContinuousBernoulli):
+    def log_prob(self, x, params):
+        return likelihoods.Bernoulli().log_prob(x, params)
+
+
+class MeanLogistic(likelihoods.DiscretizedLogistic):
+    def log_prob(self, x, params):
+        return super().log_prob(x, params) / math.prod(x.shape[-3:])
+
+
 def with_wide_sampling():
     vae = small()
+    vae.encoder.get_layer("z_log_var").bias.assign([1.0, 1.0, 1.0])  # so that the noise is most of z
     right = vae.sampling.draw
 
     def draw(inputs, num_samples=1, seed=None):
@@ -100,11 +132,29 @@ def with_parts(likelihood="bernoulli", prior="standard_normal"):
 
 PLANTED = {
     "std = exp(log_var) in the layer": (with_wide_sampling, "exp(0.5 * z_log_var)"),
+    "std = exp(log_var) in the loss": (with_wide_sampling, "drawn with the standard deviation exp(z_log_var)"),
     "KL with its sign turned": (lambda: with_parts(prior=TurnedKL()), "sign is turned"),
     "KL averaged over latents": (lambda: with_parts(prior=MeanKL()), "mean over the 3 latent dimensions"),
+    "KL without its half": (lambda: with_parts(prior=DoubledKL()), "factor 0.5 is missing"),
+    "prior that is no density": (lambda: with_parts(prior=HighDensity()), "the log_prob of the prior"),
     "log of clipped p": (lambda: with_parts(ClippedBernoulli()), "log of clipped probabilities"),
     "likelihood averaged over pixels": (lambda: with_parts(MeanBernoulli()), "mean over pixels"),
     "log(2 pi) dropped": (lambda: with_parts(DroppedConstant()), "log(2 pi) is dropped"),
+    "log(scale) dropped": (lambda: with_parts(DroppedScale(scale=0.3)), "log(scale) is dropped"),
+    "squared error": (lambda: with_parts(SquaredError()), "minus the squared error"),
+    "normaliser dropped": (lambda: with_parts(DroppedNormaliser()), "A constant is missing"),
+    "logistic averaged over pixels": (lambda: with_parts(MeanLogistic()), "mean over pixels"),
+    "reconstruction with its sign turned": (
+        lambda: plant(small(), reconstruction_loss=lambda terms: -terms["reconstruction_loss"]),
+        "its sign is turned",
+    ),
+    "log(2 pi) dropped in the loss": (
+        lambda: plant(
+            small(likelihood="gaussian"),
+            reconstruction_loss=lambda terms: terms["reconstruction_loss"] - 0.5 * math.log(2 * math.pi) * PIXELS,
+        ),
+        "log(2 pi) is dropped",
+    ),
     "reconstruction averaged in the loss": (
         lambda: plant(small(), reconstruction_loss=lambda terms: terms["reconstruction_loss"] / PIXELS),
         "mean over pixels",
@@ -131,10 +181,11 @@ def test_a_planted_formula_is_named(name):
     assert expected in " ".join(found.values()), found
 
 
-def test_a_beta_vae_is_warned_of_and_not_called_wrong():
-    findings = small(beta=4.0).audit(BINARY)
+@pytest.mark.parametrize("values, named", [({"beta": 4.0}, "beta 4"), ({"free_bits": 0.5}, "0.5 free bits")], ids=str)
+def test_a_weighted_vae_is_warned_of_and_not_called_wrong(values, named):
+    findings = small(**values).audit(BINARY)
     assert errors(findings) == {}
-    assert "beta 4" in " ".join(finding.advice for finding in findings if finding.status == "warning")
+    assert named in " ".join(finding.advice for finding in findings if finding.status == "warning")
 
 
 def test_a_weighted_loss_written_down_as_elbo_is_named():

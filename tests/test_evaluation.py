@@ -147,15 +147,18 @@ def test_memory_does_not_grow_with_the_samples():
 
 @pytest.mark.parametrize("num_samples", [1, 7, 50, 53])
 def test_a_last_chunk_that_is_not_full_is_weighed_right(num_samples):
-    constant = evaluation.log_marginal(
+    results = marginal.estimate(
         np.zeros((3, 2), "float32"),
-        encode=lambda x: (tf.zeros((tf.shape(x)[0], 1)),) * 2,
+        propose=marginal.posterior_proposal(
+            lambda x: (tf.zeros((x.shape[0], 1)),) * 2,
+            lambda z, seed: gaussian.log_prob(x=z, mean=0.0, log_var=tf.zeros_like(z)),
+        ),
         log_likelihood=lambda x, z: tf.fill(tf.shape(z)[:-1], -500.0),
-        log_prior=lambda z, seed: gaussian.log_prob(x=z, mean=tf.zeros_like(z), log_var=tf.zeros_like(z)),
         num_samples=num_samples,
         chunk=10,
     )
-    np.testing.assert_allclose(constant, -500.0, rtol=1e-6)
+    np.testing.assert_allclose(results["log_marginal"], -500.0, rtol=1e-6)
+    np.testing.assert_allclose(results["effective_samples"], num_samples, rtol=1e-3)
 
 
 def test_samples_differ_between_batches_chunks_and_seeds():
@@ -174,8 +177,8 @@ def test_progress_ends_at_all_images():
 
 
 def test_planted_dead_and_live_latents_are_told_apart():
-    z_mean = np.stack([np.linspace(-1, 1, 50), np.full(50, 3.0), np.linspace(-0.1, 0.1, 50)], axis=1)
-    assert evaluation.active_units(z_mean).tolist() == [True, False, False]
+    z_mean = np.linspace(-1, 1, 50)[:, None] * [1.0, 0.0, 0.1, 0.2] + [0.0, 3.0, 0.0, 0.0]
+    assert evaluation.active_units(z_mean).tolist() == [True, False, False, True]  # variances 0.35, 0, 0.0035, 0.014
 
 
 def test_an_aggregate_posterior_that_is_the_prior_has_nothing_to_report():
@@ -259,6 +262,7 @@ def test_nll_is_at_most_the_loss_on_average(vae):
     results = evaluation.evaluate(vae, binary, nll_samples=50)
     assert results["nll"] < -results["elbo"]
     assert results["nll_images"] == 300 and results["nll_samples"] == 50
+    assert results["mse"] == pytest.approx(np.mean(np.square(binary - vae.reconstruct(binary))), rel=1e-5)
     estimates = [evaluation.evaluate(vae, binary[i::3], nll_samples=50)["nll"] for i in range(3)]
     assert np.std(estimates, ddof=1) == pytest.approx(np.sqrt(3) * results["nll_standard_error"], rel=0.9)
 

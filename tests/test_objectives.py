@@ -89,6 +89,19 @@ def test_free_bits_hold_up_each_dimension_of_each_image():
     assert np.all((gradient == 0) == (KL < free))
 
 
+def test_free_bits_of_a_part_are_those_of_all_its_dimensions():
+    class Parts(StandardNormal):
+        group_dims = (2, 1)
+
+        def kl_groups(self, *args):
+            return tf.constant(np.stack([KL[:, :2].sum(-1), KL[:, 2]], axis=1))
+
+    draws, free = draws_of(1), float(np.median(KL))
+    draws.prior = Parts()
+    expected = np.maximum(KL[:, :2].sum(-1), 2 * free) + np.maximum(KL[:, 2], free) - decode(draws.z)[0]
+    np.testing.assert_allclose(loss_of(objectives.ELBO(free_bits=free), draws), expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["beta", "warmup_steps", "cycle_steps", "free_bits"])
 @pytest.mark.parametrize("value", [-1, -1e-9, float("nan")])
 def test_negative_or_nan_is_refused_by_name(name, value):

@@ -103,13 +103,14 @@ def test_components_of_a_vampprior_are_posteriors_of_its_pseudo_inputs():
 def test_a_fitted_mixture_finds_planted_components():
     rng = np.random.default_rng(0)
     centres = np.float32([[3, 0], [-3, 1], [0, -4]])
-    z = centres[rng.integers(0, 3, 3000)] + 0.5 * rng.normal(size=(3000, 2))
+    z = centres[rng.choice(3, 3000, p=[0.5, 0.4, 0.1])] + 0.5 * rng.normal(size=(3000, 2))
     prior = priors.GaussianMixture(3)
     prior.build((None, 2))
     before = np.mean(prior.log_prob(z.astype("float32")))
     prior.fit(z)
-    found = prior.means.numpy()
-    np.testing.assert_allclose(found[np.argsort(found[:, 0])], centres[[1, 2, 0]], atol=0.1)
+    order = np.argsort(prior.means.numpy()[:, 0])
+    np.testing.assert_allclose(prior.means.numpy()[order], centres[[1, 2, 0]], atol=0.1)
+    np.testing.assert_allclose(np.exp(prior.logits.numpy()[order]), [0.4, 0.1, 0.5], atol=0.03)
     np.testing.assert_allclose(np.exp(0.5 * prior.log_vars.numpy()), 0.5, atol=0.05)
     assert np.mean(prior.log_prob(z.astype("float32"))) > before + 1
 
