@@ -166,13 +166,21 @@ def fit_prior(run, run_dir, components, samples, images):
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--format", type=click.Choice(("text", "csv", "markdown")), default="text", show_default=True)
 @click.option("--allow-mixed", is_flag=True, help="Take runs that were not scored alike, and show what differs.")
-def compare(runs, format, allow_mixed):
+@click.option("--html", type=click.Path(path_type=Path), help="Also write a page: curves and pictures side by side.")
+def compare(runs, format, allow_mixed, html):
     """Put the results of RUNS into one table, if they were scored alike."""
     from keras_vae import cards
     from keras_vae.runs import Run
 
-    found = {str(run): cards.load(Run.open(run).path) for run in runs}
-    click.echo(cards.written(cards.compare(found, allow_mixed), format))
+    opened = [Run.open(run) for run in runs]
+    found = {str(run.path): cards.load(run.path) for run in opened}
+    table = cards.written(cards.compare(found, allow_mixed), format)
+    if html is not None:
+        _import_tensorflow()
+        from keras_vae import report
+
+        report.write_comparison(opened, html, allow_mixed)
+    click.echo(table)
 
 
 @cli.command()

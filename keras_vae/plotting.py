@@ -11,6 +11,7 @@ Raises: every function raises ValueError for arguments of a wrong shape, pixels 
 `training_curves` draws a diverged run with gaps where it is not finite.
 """
 
+import itertools
 import math
 import os
 import pathlib
@@ -31,6 +32,7 @@ INK, GREY, FAINT = "#222222", "#6b6b6b", "#c4c4c4"  # titles; secondary text; sp
 GAP = 170  # the pixel between images: neither the black nor the white of a digit
 DPI = 120
 TITLE, LABEL, SMALL = 12, 9, 8  # points
+PANELS = {"loss": "loss", "reconstruction": "reconstruction_loss", "KL": "kl_loss"}  # of training curves
 
 
 def image_grid(images, columns=None, gap=2):
@@ -181,32 +183,60 @@ def training_curves(history, title="training", footnote=None):
 
     >>> figure = training_curves({"loss": [210.0, 130.0, 120.0], "val_loss": [140.0, 125.0, 118.0]})
     """
-    panels = {"loss": "loss", "reconstruction": "reconstruction_loss", "KL": "kl_loss"}
-    panels = {label: name for label, name in panels.items() if name in history or f"val_{name}" in history}
+    panels = {label: name for label, name in PANELS.items() if name in history or f"val_{name}" in history}
     if not panels:
         raise _invalid("history", "one of loss, reconstruction_loss, kl_loss, with or without val_", list(history))
     names = [prefix + name for name in panels.values() for prefix in ("", "val_") if prefix + name in history]
     epochs = _vector("history['epoch']", history.get("epoch", range(1, len(history[names[0]]) + 1)))
     curves = {name: _vector(f"history[{name!r}]", history[name], len(epochs), finite=False) for name in names}
+    drawn = {
+        label: [(epochs, curves[key], color) for key, color in ((name, TRAIN), (f"val_{name}", TEST)) if key in curves]
+        for label, name in panels.items()
+    }
+    kinds = sorted({name.startswith("val_") for name in names})
+    return _curves(drawn, {"test" if kind else "train": TEST if kind else TRAIN for kind in kinds}, title, footnote)
 
+
+def compared_curves(histories, title="test split while training", footnote=None):
+    """Loss, reconstruction and KL of several runs on the test set, by epoch, over each other.
+
+    Args:
+        histories: Dict: name of a run -> its history, as in `training_curves`. A panel shows the runs that have its
+            curve; only the val_ curves are drawn.
+
+    >>> figure = compared_curves({"a": {"val_loss": [130.0, 120.0]}, "b": {"val_loss": [125.0]}})
+    """
+    drawn, colors = {}, {}
+    for (run, history), color in zip(histories.items(), itertools.cycle(PALETTE), strict=False):
+        for label, name in PANELS.items():
+            if f"val_{name}" in history:
+                curve = _vector(f"histories[{run!r}]['val_{name}']", history[f"val_{name}"], finite=False)
+                drawn.setdefault(label, []).append((np.arange(1, len(curve) + 1), curve, color))
+                colors[run] = color
+    if not drawn:
+        raise _invalid("histories", "one of val_loss, val_reconstruction_loss, val_kl_loss in a run", histories)
+    return _curves(drawn, colors, title, footnote)
+
+
+def _curves(panels, legend, title, footnote):
+    """Panels side by side, label -> list of (epochs, curve, color), in nats; `legend` is name -> color."""
     figure = _page(3.3 * len(panels) + 1.0, 3.4, title, footnote)
-    style = {"linewidth": 1.6, "markersize": 4, "marker": "o" if len(epochs) <= 20 else None}
-    for index, (label, name) in enumerate(panels.items()):
+    longest = max(len(epochs) for drawn in panels.values() for epochs, *_ in drawn)
+    style = {"linewidth": 1.6, "markersize": 4, "marker": "o" if longest <= 20 else None}
+    for index, (label, drawn) in enumerate(panels.items()):
         axes = figure.add_subplot(1, len(panels), index + 1)
         _plain(axes, "epoch", "" if index else "nats per image")
-        drawn = [(curves[key], color) for key, color in ((name, TRAIN), (f"val_{name}", TEST)) if key in curves]
-        for curve, color in drawn:
+        for epochs, curve, color in drawn:
             axes.plot(epochs, curve, color=color, **style)
-        low, high, hidden = _readable_limits(np.array([curve for curve, _ in drawn]))
+        low, high, hidden = _readable_limits([curve for _, curve, _ in drawn])
         axes.set_ylim(low, high)
         axes.set_title(label, fontsize=LABEL + 1, color=INK, loc="left")
         if hidden is not None:
             axes.set_title(f"first epochs reach {hidden:.4g}", fontsize=SMALL, color=GREY, loc="right")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-        if len(epochs) == 1:
+        if longest == 1:
             axes.set(xlim=(epochs[0] - 1, epochs[0] + 1), xticks=epochs)
-    kinds = sorted({name.startswith("val_") for name in names})
-    _legend(axes, {"test" if kind else "train": TEST if kind else TRAIN for kind in kinds}, **style)
+    _legend(axes, legend, **style)
     return figure
 
 
@@ -421,13 +451,14 @@ def _legend(axes, colors, **style):
 
 
 def _readable_limits(curves):
-    """(low, high, hidden) for curves [k, epochs]: `hidden` is the largest value if it would squash the rest."""
-    later = curves[:, max(1, curves.shape[1] // 10) :]
-    every, later = curves[np.isfinite(curves)], later[np.isfinite(later)]
+    """(low, high, hidden) for curves, each [epochs]: `hidden` is the largest value if it would squash the rest."""
+    every = np.concatenate(curves)
+    later = np.concatenate([curve[max(1, len(curve) // 10) :] for curve in curves])
+    every, later = every[np.isfinite(every)], later[np.isfinite(later)]
     if not every.size:
         return 0.0, 1.0, None
     low, high, hidden = every.min(), every.max(), None
-    if curves.shape[1] >= 5 and later.size and 0 < 3 * np.ptp(later) < high - later.min():
+    if max(map(len, curves)) >= 5 and later.size and 0 < 3 * np.ptp(later) < high - later.min():
         high, hidden = later.max() + 1.5 * np.ptp(later), high
     pad = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
     return low - pad, high + pad, hidden

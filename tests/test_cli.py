@@ -264,6 +264,12 @@ def test_compare_refuses_runs_that_were_not_scored_alike(run, tmp_path, capsys):
     assert code == 2 and "nll_samples: 2 in" in error and error.count("\n") == 1 and not out
     code, out, _ = keras_vae(capsys, "compare", run, other, "--allow-mixed", "--format", "markdown")
     assert code == 0 and out.startswith("| run | nll_samples | objective |")
+    for arguments in (["--html", tmp_path / "a.html"], ["--html", tmp_path / "a.txt", "--allow-mixed"]):
+        code, out, error = keras_vae(capsys, "compare", run, other, *arguments)
+        assert code == 2 and error.count("\n") == 1 and not out
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+    code, out, _ = keras_vae(capsys, "compare", run, other, "--allow-mixed", "--html", tmp_path / "a.html")
+    assert code == 0 and "nll_samples" in out and "were not scored alike" in (tmp_path / "a.html").read_text()
 
 
 def test_audit_of_a_run_says_what_is_wrong_and_how_bad(run, tmp_path, capsys):

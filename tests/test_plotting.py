@@ -69,6 +69,7 @@ FIGURES = {  # every kind of figure, also at its extremes, as a function of titl
     "manifold": lambda **text: plotting.manifold(lattice(np.eye(9)), np.arange(9) - 4, **text),
     "training": lambda **text: plotting.training_curves(HISTORY, **text),
     "one epoch": lambda **text: plotting.training_curves({"epoch": [1], "loss": [9.0]}, **text),
+    "compared": lambda **text: plotting.compared_curves({"a run": HISTORY, "a longer name of a run": HISTORY}, **text),
     "latent space": lambda **text: plotting.latent_space(np.eye(10)[:, :2], np.arange(10), **text),
     "colour bar": lambda **text: plotting.latent_space(np.eye(20)[:, :2], np.arange(20), **text),
     "kl": lambda **text: plotting.kl_per_dimension(np.arange(100.0), threshold=0.01, **text),
@@ -341,7 +342,20 @@ def test_a_diverged_run_can_still_be_drawn(losses):
     assert rendered(axes.figure).min() < 255
 
 
+def test_each_compared_run_has_its_own_colour_and_only_its_own_epochs():
+    short = {"val_loss": [9.0], "loss": [8.0]}
+    figure = plotting.compared_curves({"long": HISTORY, "short": short, "none": {}})
+    legend = figure.axes[-1].get_legend()
+    colors = {text.get_text(): line.get_color() for text, line in zip(legend.get_texts(), legend.get_lines())}
+    assert list(colors) == ["long", "short"] and len(set(colors.values())) == 2
+    shown = {line.get_color(): line.get_xydata().tolist() for line in figure.axes[0].get_lines()}
+    assert shown == {colors["long"]: [[1, 160.0], [2, 145.0], [3, 138.0]], colors["short"]: [[1, 9.0]]}
+    assert [len(axes.get_lines()) for axes in figure.axes] == [2, 1, 1]
+
+
 def test_useless_histories_are_refused():
+    with pytest.raises(ValueError, match="`histories`.*val_loss"):
+        plotting.compared_curves({"a": {"loss": [1.0]}})
     with pytest.raises(ValueError, match="`history`.*accuracy"):
         plotting.training_curves({"accuracy": [1.0]})
     with pytest.raises(ValueError, match="val_loss"):

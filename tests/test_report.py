@@ -12,7 +12,7 @@ import pytest
 from cases import CASES, Case, build, images
 
 from keras_vae import plotting, report
-from keras_vae.config import ACTIVATIONS
+from keras_vae.config import ACTIVATIONS, InputError
 from keras_vae.models import build_model
 from keras_vae.presets import get_preset
 from keras_vae.report.explorer import explorer_data
@@ -110,6 +110,60 @@ def test_published_figures_stand_beside_the_same_protocol_alone():
     for other in ({"binarization": "none"}, {"dataset": "digits"}):
         assert find_published({"protocol": {**protocol, **other}, "results": results}) == ([], None)
     assert find_published({"protocol": protocol, "results": {"loss": 88.0}}) == ([], None)
+
+
+# Several runs on one page
+
+
+def compared(folder, **changes):
+    """Three runs and the page that compares them: (path of the page, the cards). `changes` are to the last card."""
+    runs, found = [], []
+    for index, name in enumerate(("a", "b", "c")):
+        run = Run.create(folder / "runs" / name, get_preset("mlp").config.replace(latent_dim=3, epochs=1 + index), {})
+        results = {"loss": 100.0 + index, "kl_loss": 6.5, "kl_per_dimension": [4.0 + index, 2.0, 0.5]}
+        protocol = {"dataset": "<b>mnist", "estimator": "importance"}
+        card = {"protocol": protocol, "model": {"loss": "the negative ELBO", "objective": "elbo"}, "results": results}
+        card = {**card, **(changes if name == "c" else {})}
+        write_json(run.path / "evaluation.json", card)
+        (run.path / "history.csv").write_text("epoch,val_loss,val_kl_loss\n0,120.0,6.0\n1,115.0,7.0\n")
+        (run.path / "figures").mkdir()
+        plotting.save(plotting.samples(PIXELS[index : index + 1]), run.path / "figures" / "samples.png")
+        runs, found = [*runs, run], [*found, card]
+    return report.write_comparison(runs, folder / "compared.html", allow_mixed=bool(changes)), found
+
+
+def test_a_comparison_shows_the_numbers_the_curves_and_the_pictures_of_each_run(tmp_path):
+    page = compared(tmp_path)[0]
+    text = page.read_text()
+    row = re.search(r"loss \[nats per image\]</th>(.*?)</tr>", text)[1]
+    assert re.findall(r">([\d.]+)</td>", row) == ["100.00", "101.00", "102.00"]
+    assert re.findall(r"epochs</th>(.*?)</tr>", text) == ["<td>1</td><td>2</td><td>3</td>"]
+    pictures = [(a["alt"].split(":")[0], a["src"]) for tag, a in Elements(page).found if tag == "img"]
+    assert [name for name, _ in pictures] == ["Training", "a, Samples", "b, Samples", "c, Samples"]
+    assert len({source for _, source in pictures}) == 4
+    heights = [float(a["height"]) for tag, a in Elements(page).found if tag == "rect"]
+    np.testing.assert_allclose(np.reshape(heights, (3, 3))[:, 0], 140 * np.array([4, 5, 6]) / 6, atol=0.01)  # one scale
+    assert "<b>mnist" not in text and "<script" not in text and str(tmp_path) not in text
+    assert not [attributes for _, attributes in Elements(page).found if attributes.get("src", "data:")[:5] != "data:"]
+
+
+def test_a_comparison_of_unlike_runs_is_refused_or_says_what_differs(tmp_path):
+    other = {"protocol": {"dataset": "mnist", "estimator": "prior"}, "model": {"loss": "another", "objective": "iwae"}}
+    text = compared(tmp_path / "allowed", **other)[0].read_text()
+    assert "were not scored alike" in text and "estimator: importance in a+b, prior in c" in text
+    assert "All under one protocol" not in text and "not the same\nthing" in text
+    runs = [Run.open(tmp_path / "allowed" / "runs" / name) for name in "ac"]
+    with pytest.raises(InputError, match="not scored alike"):
+        report.write_comparison(runs, tmp_path / "new.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["allowed"]
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path):
+    compared(tmp_path / "first")
+    compared(tmp_path / "second")
+    runs = [Run.open(tmp_path / folder / "runs" / "a") for folder in ("first", "second")]
+    text = report.write_comparison(runs, tmp_path / "page.html").read_text()
+    assert "first/runs/a, second/runs/a, trained" in text
 
 
 # The forward pass, without a browser
