@@ -9,7 +9,7 @@ import subprocess
 import keras
 import numpy as np
 import pytest
-from cases import CASES, Case, build, images
+from cases import CASES, Case, build, images, labels
 
 from keras_vae import plotting, report
 from keras_vae.config import ACTIVATIONS, InputError
@@ -183,27 +183,25 @@ def test_every_network_computes_in_the_page_what_it_computes_in_keras():
     work, expected = [], []
     trained_in_another_way = ("objective", "prior", "beta", "warmup_steps", "free_bits", "activity_penalty")
     for case in CASES:
-        if set(trained_in_another_way) & set(case.values):
+        if set(trained_in_another_way) & set(case.values) and not labels(case):
             continue
-        model, x = build(case), images(case)
-        try:
-            data = explorer_data(model, x, None)
-        except report.UnsupportedNetwork:
-            continue
-        z = np.random.default_rng(2).normal(size=(3, model.latent_dim)).astype("float32")
-        work.append({"data": data, "z": z.tolist(), "x": x.reshape(len(x), -1).tolist()})
-        expected.append((case.name, model.decode(z), model.code(x)))
-    assert len(work) >= 15
+        model, x, given = build(case), images(case), labels(case)
+        data = explorer_data(model, x, *(given or [None]))
+        z = np.random.default_rng(2).normal(size=(len(x), model.latent_dim)).astype("float32")
+        y = [int(label) for label in given[0]] if given else []
+        work.append({"data": data, "z": z.tolist(), "x": x.reshape(len(x), -1).tolist(), "y": y})
+        expected.append((case.name, model.decode(z, *given), model.code(x, *given)))
+    assert len(work) >= 15 and any(each["y"] for each in work)
     answers = node(
         f"""
-        console.log(JSON.stringify({json.dumps(work)}.map(({{ data, z, x }}) => {{
+        console.log(JSON.stringify({json.dumps(work)}.map(({{ data, z, x, y }}) => {{
           const model = openModel(data);
-          const all = (compute, rows) => rows.map((row) => Array.from(compute(Float32Array.from(row))));
+          const all = (compute, rows) => rows.map((row, i) => Array.from(compute(Float32Array.from(row), y[i])));
           return [all(model.decode, z), all(model.encode, x)];
         }})));"""
     )
     for (name, decoded, codes), answer in zip(expected, answers, strict=True):
-        np.testing.assert_allclose(answer[0], np.reshape(decoded, (3, -1)), atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(answer[0], np.reshape(decoded, (len(decoded), -1)), atol=1e-5, err_msg=name)
         np.testing.assert_allclose(answer[1], codes, atol=1e-5, err_msg=name)
 
 
@@ -329,6 +327,23 @@ def test_draws_come_from_the_prior_and_decode(browser, slider_page):
     assert np.std(draws) == pytest.approx(1, abs=0.35)
     browser.find_element("id", "origin").click()
     assert not assert_decoded(browser, slider_page[1]).any()
+
+
+def test_another_class_of_the_same_code_decodes_as_in_keras(browser, tmp_path):
+    from selenium.webdriver import Keys
+
+    path, model = make_report(tmp_path, model="conditional_vae", num_classes=10, hidden=(16,), latent_dim=2)
+    open_page(browser, path)
+    browser.find_elements("css selector", "#examples button")[4].send_keys(Keys.ENTER)
+    z, image, _ = state(browser)
+    np.testing.assert_allclose(z, model.code(np.round(255 * PIXELS[4:5]) / 255, [4])[0], atol=1e-4)
+    np.testing.assert_allclose(image, np.ravel(model.decode(z[None], [4])), atol=BOUND)
+    browser.find_element("id", "label").send_keys("7")
+    again, other, _ = state(browser)
+    np.testing.assert_array_equal(again, z)
+    np.testing.assert_allclose(other, np.ravel(model.decode(z[None], [7])), atol=BOUND)
+    assert np.abs(other - image).max() > 10 * BOUND
+    assert "model.generate([0, 1, 2], seed=1)" in path.read_text() and "labels=True" in path.read_text()
 
 
 def test_morphing_leads_from_one_code_to_the_other(browser, slider_page):

@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 
+from keras_vae.evaluation import batched
+
 SLIDERS = 8  # latent dimensions that can be moved where there are more than two
 EXAMPLES = 20  # test images to choose from
 CODES = 2000  # points of a latent plane
@@ -22,9 +24,9 @@ def explorer_data(model, images, labels, kl=None, binarization="none"):
     """Everything that the explorer needs, for JSON. Arrays are base64 of little-endian float32 or of uint8.
 
     Args:
-        model: A trained `VAE` or `Autoencoder`.
+        model: A trained `VAE`, `ConditionalVAE` or `Autoencoder`.
         images: Float32 [n, h, w, c], test images in [0, 1], binarised as the model was trained.
-        labels: Int [n], or None.
+        labels: Int [n], or None where there are none and the model does not ask.
         kl: [d] nats of each latent dimension, or None: sliders go to the dimensions with the most, or to those in
             which the codes vary most.
         binarization: How the images were binarised: what is drawn in the page is treated alike.
@@ -43,7 +45,8 @@ def explorer_data(model, images, labels, kl=None, binarization="none"):
         "encoder": _steps(model.encoder, model.encoder.outputs[0], weights),
         "decoder": _steps(model.decoder, model.decoder.outputs[0], weights),
     }
-    codes = np.concatenate([model.code(images[first : first + 500]) for first in range(0, len(images[:CODES]), 500)])
+    given = [labels[:CODES]] if model.takes_labels else []
+    codes = batched(model.code, images[:CODES], *given)
     order = np.argsort(-(np.var(codes, axis=0) if kl is None else np.asarray(kl)), kind="stable")
     is_vae = hasattr(model, "prior")
     reach = np.quantile(np.abs(codes), 0.995, axis=0)
@@ -61,6 +64,7 @@ def explorer_data(model, images, labels, kl=None, binarization="none"):
         "reach": [float(round(value, 1)) for value in reach],
         "draws": _base64(model.prior.sample(DRAWS, seed=0), "<f4") if is_vae else None,
         "examples": _base64(np.round(255 * images[chosen]), "u1"),
+        "classes": model.num_classes if model.takes_labels else None,
         "labels": None if labels is None else [int(labels[index]) for index in chosen],
         "plane": _plane(codes, labels) if codes.shape[1] == 2 else None,
     }
@@ -83,12 +87,11 @@ class _Weights:
 def _steps(network, output, weights):
     """The layers that lead from a network's input to one of its outputs, as steps for `network.js`.
 
-    A step names its inputs by number: 0 is the network's input, and k what the k-th step computes.
+    A step names its inputs by number: the network's inputs come first, an image or z and perhaps the label, and then
+    what each step computes.
     """
-    if len(network.inputs) != 1:
-        raise UnsupportedNetwork(f"a network with {len(network.inputs)} inputs")
     makers = {id(layer.output): layer for layer in network.layers if not isinstance(layer.output, list)}
-    steps, numbers = [], {id(network.inputs[0]): 0}
+    steps, numbers = [], {id(tensor): index for index, tensor in enumerate(network.inputs)}
 
     def number(tensor):
         if id(tensor) not in numbers:
@@ -99,7 +102,7 @@ def _steps(network, output, weights):
                 raise UnsupportedNetwork(f"a {kind} layer")
             if kind in STEPS:
                 steps.append({"inputs": inputs, **STEPS[kind](layer, weights)})
-            numbers[id(tensor)] = len(steps) if kind in STEPS else inputs[0]
+            numbers[id(tensor)] = len(network.inputs) + len(steps) - 1 if kind in STEPS else inputs[0]
         return numbers[id(tensor)]
 
     number(output)
@@ -151,6 +154,13 @@ def _convolution(layer, kernel, input_size, output_size, strides, weights, trans
     }
 
 
+def _concatenate(layer, weights):
+    if layer.axis not in (-1, len(layer.output.shape) - 1):
+        raise UnsupportedNetwork("a Concatenate layer over another axis than the last")
+    channels = [tensor.shape[-1] for tensor in layer.input]
+    return {"kind": "concatenate", "channels": channels, "activation": "linear"}
+
+
 def _activation(layer):
     name = layer.activation.__name__
     if name not in ACTIVATIONS:
@@ -165,6 +175,9 @@ STEPS = {
     "Conv2DTranspose": _conv_transpose,
     "Add": lambda layer, weights: {"kind": "add", "activation": "linear"},
     "Multiply": lambda layer, weights: {"kind": "multiply", "activation": "linear"},
+    "Concatenate": _concatenate,
+    "OneHot": lambda layer, weights: {"kind": "oneHot", "size": layer.num_classes, "activation": "linear"},
+    "RepeatVector": lambda layer, weights: {"kind": "repeat", "times": layer.n, "activation": "linear"},
     "Activation": lambda layer, weights: {"kind": "add", "activation": _activation(layer)},  # of one map
 }
 RESHAPES = ("Flatten", "Reshape")  # no step: maps are stored as Keras flattens them

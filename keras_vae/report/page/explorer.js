@@ -7,8 +7,9 @@ const [height, width, channels] = data.shape;
 const element = (id) => document.getElementById(id);
 const COLOURS = "#1f77b4 #ff7f0e #2ca02c #d62728 #9467bd #a9705f #e377c2 #7f7f7f #bcbd22 #17becf".split(" ");
 
-// What the page shows: the code, the image decoded from it, and the milliseconds that each frame took.
-const explorer = { model, z: new Float32Array(data.latentDim), image: null, frames: [] };
+// What the page shows: the code, the class of a conditional model, the image decoded from them, and the milliseconds that
+// each frame took.
+const explorer = { model, z: new Float32Array(data.latentDim), label: 0, image: null, frames: [] };
 let scheduled = false; // whether a frame is due
 let encodes = false; // whether that frame begins with the input
 
@@ -22,8 +23,8 @@ function show(z) {
 function frame() {
   scheduled = false;
   const start = performance.now();
-  if (encodes) explorer.z = model.encode(readInput());
-  explorer.image = model.decode(explorer.z);
+  if (encodes) explorer.z = model.encode(readInput(), explorer.label);
+  explorer.image = model.decode(explorer.z, explorer.label);
   paint(element("output"), explorer.image);
   showSliders();
   if (data.plane) paintPlane();
@@ -61,12 +62,13 @@ const bytes = decodeBase64(data.examples, Uint8Array);
 const size = width * height * channels;
 const examples = Array.from({ length: bytes.length / size }, (_, i) => {
   const pixels = Float32Array.from(bytes.subarray(i * size, (i + 1) * size), (byte) => byte / 255);
-  return { pixels, name: data.labels ? `class ${data.labels[i]}, image ${i + 1}` : `image ${i + 1}` };
+  return { pixels, label: data.labels && data.labels[i], name: data.labels ? `class ${data.labels[i]}, image ${i + 1}` : `image ${i + 1}` };
 });
 let drawn = false; // whether the input is the user's own drawing, to which the next line is added
 
-function setInput(pixels) {
+function setInput(pixels, label) {
   drawn = false;
+  setLabel(label);
   paint(element("input"), pixels);
   show();
 }
@@ -140,7 +142,7 @@ function listExamples() {
     paint(canvas, example.pixels);
     button.append(canvas);
     button.addEventListener("click", () => {
-      setInput(example.pixels);
+      setInput(example.pixels, example.label);
       say(`Encoded ${example.name}.`);
     });
     element("examples").append(button);
@@ -149,7 +151,13 @@ function listExamples() {
   element("last").selectedIndex = Math.min(1, examples.length - 1);
 }
 
-// z: sliders, the plane, draws, morphing
+// z and the class: sliders, the plane, draws, morphing
+
+function setLabel(label) {
+  if (!data.classes || label === undefined) return;
+  explorer.label = label;
+  element("label").value = label;
+}
 
 function setZ(values) {
   const z = explorer.z.slice();
@@ -181,9 +189,12 @@ function showSliders() {
 }
 
 function morph() {
-  const [first, last] = ["first", "last"].map((id) => model.encode(examples[element(id).value].pixels));
+  const ends = ["first", "last"].map((id) => examples[element(id).value]);
+  const [first, last] = ends.map((example) => model.encode(example.pixels, example.label));
   const share = Number(element("morph").value);
-  paint(element("input"), examples[element(share < 0.5 ? "first" : "last").value].pixels);
+  const nearest = ends[share < 0.5 ? 0 : 1];
+  paint(element("input"), nearest.pixels);
+  setLabel(nearest.label);
   drawn = false;
   show(first.map((value, dim) => (1 - share) * value + share * last[dim]));
 }
@@ -288,4 +299,12 @@ if (data.draws) {
     say("Drew z from the prior and decoded it.");
   });
 }
-setInput(examples[0].pixels);
+if (data.classes) {
+  for (let label = 0; label < data.classes; label++) element("label").append(new Option(label));
+  element("label").addEventListener("input", (event) => {
+    setLabel(Number(event.target.value));
+    show(explorer.z);
+    say(`Decoded z as class ${explorer.label}.`);
+  });
+}
+setInput(examples[0].pixels, examples[0].label);

@@ -60,15 +60,30 @@ function convolve(step, [input], weights) {
   return output;
 }
 
+// Maps of one height and width, behind each other in every pixel.
+function concatenate(step, maps) {
+  const total = step.channels.reduce((sum, count) => sum + count);
+  const output = new Float32Array((maps[0].length / step.channels[0]) * total);
+  let first = 0;
+  for (const [index, count] of step.channels.entries()) {
+    for (let i = 0; i < maps[index].length; i++) output[Math.floor(i / count) * total + first + (i % count)] = maps[index][i];
+    first += count;
+  }
+  return output;
+}
+
 const STEPS = {
   convolve,
   add: (step, maps) => maps.reduce((sum, map) => sum.map((x, i) => x + map[i])),
+  concatenate,
+  oneHot: (step, [label]) => new Float32Array(step.size).fill(1, label[0], label[0] + 1),
+  repeat: (step, [vector]) => Float32Array.from({ length: step.times * vector.length }, (_, i) => vector[i % vector.length]),
   multiply: (step, maps) => maps.reduce((product, map) => product.map((x, i) => x * map[i])),
 };
 
-// Runs a network, a list of steps, on a Float32Array. Map 0 is the input, map k what the k-th step computes.
-function run(steps, input, weights) {
-  const maps = [input];
+// Runs a network, a list of steps, on its inputs, Float32Arrays. Maps are the inputs and then what each step computes.
+function run(steps, inputs, weights) {
+  const maps = [...inputs];
   for (const step of steps) {
     const map = STEPS[step.kind](step, step.inputs.map((number) => maps[number]), weights);
     maps.push(step.activation === "linear" ? map : map.map(ACTIVATIONS[step.activation]));
@@ -81,11 +96,13 @@ function decodeBase64(text, Type) {
   return new Type(Uint8Array.from(atob(text), (character) => character.charCodeAt(0)).buffer);
 }
 
-// z -> the mean image, pixels in [0, 1]; image -> z_mean, or the code of an autoencoder. `model` is the explorer's data.
+// z -> the mean image, pixels in [0, 1]; image -> z_mean, or the code of an autoencoder. A conditional model takes a
+// label as well. `model` is the explorer's data.
 function openModel(model) {
   const weights = decodeBase64(model.weights, Float32Array);
+  const inputs = (first, label) => (model.classes ? [first, Float32Array.of(label)] : [first]);
   return {
-    decode: (z) => run(model.decoder, z, weights).map((x) => MEANS[model.mean](x, model.scale)),
-    encode: (image) => run(model.encoder, image, weights),
+    decode: (z, label) => run(model.decoder, inputs(z, label), weights).map((x) => MEANS[model.mean](x, model.scale)),
+    encode: (image, label) => run(model.encoder, inputs(image, label), weights),
   };
 }
