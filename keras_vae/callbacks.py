@@ -132,16 +132,16 @@ class ImageGrids(keras.callbacks.Callback):
 
 
 class LatentStatistics(keras.callbacks.Callback):
-    """Puts the number of active units and the KL of each latent dimension into the logs at the end of each epoch.
+    """Puts the number of active units, the KL of each latent dimension and beta into the logs at the end of each epoch.
 
     The logs get `active_units`, and `kl_0`, `kl_1`, ..., in nats and averaged over the images: one for each latent
-    dimension, or for each part that the prior takes its KL apart into. Put it before callbacks that read the logs, such
-    as `CSVLogger`. The noise of the training is left as it is.
+    dimension, or for each part that the prior takes its KL apart into; and, of an `ELBO`, `beta`, the weight of the KL
+    that the warm-up has come to. Put it before the callbacks that read the logs, such as `TensorBoard` and `CSVLogger`.
+    The noise of the training is left as it is.
 
     Args:
-        images: Float32 [n, ...], pixels in [0, 1]: the same at each epoch.
+        images: Float32 [n, ...], pixels in [0, 1]: the same at each epoch. A thousand are enough.
         labels: Int [n], for a model that takes them.
-        log_dir: Folder of a TensorBoard log, or None for none.
 
     Example:
 
@@ -158,30 +158,20 @@ class LatentStatistics(keras.callbacks.Callback):
         Burda et al., Importance Weighted Autoencoders, 2016, section 5.2.
     """
 
-    def __init__(self, images, labels=None, log_dir=None):
+    def __init__(self, images, labels=None):
         super().__init__()
         self.images = images
         self.labels = labels
-        self.log_dir = log_dir
-
-    def on_train_begin(self, logs=None):
-        self.writer = tf.summary.create_file_writer(str(self.log_dir)) if self.log_dir else None
 
     def on_epoch_end(self, epoch, logs=None):
         from keras_vae import evaluation
+        from keras_vae.objectives import ELBO
 
         active, kl = evaluation.latent_statistics(self.model, self.images, self.labels)
-        found = {"active_units": int(active.sum()), **{f"kl_{index}": float(value) for index, value in enumerate(kl)}}
-        if logs is not None:
-            logs.update(found)
-        if self.writer is not None:
-            with self.writer.as_default():
-                for name, value in found.items():
-                    tf.summary.scalar(name, value, step=epoch)
-
-    def on_train_end(self, logs=None):
-        if self.writer is not None:
-            self.writer.close()
+        logs["active_units"] = int(active.sum())
+        logs.update({f"kl_{index}": float(value) for index, value in enumerate(kl)})
+        if isinstance(self.model.objective, ELBO):
+            logs["beta"] = float(self.model.objective.kl_weight(self.model.step))
 
 
 class LatentBoard(keras.callbacks.Callback):

@@ -13,7 +13,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from keras_vae import checkpoints, data, distribution, plotting, report, serving
-from keras_vae.callbacks import ImageGrids, LatentBoard, ProgressReport, duration
+from keras_vae.callbacks import ImageGrids, LatentBoard, LatentStatistics, ProgressReport, duration
 from keras_vae.checkpoints import Checkpoint, InterruptedRun
 from keras_vae.config import InputError, RunStopped, field_owners, sections
 from keras_vae.figures import draw_figures
@@ -154,10 +154,13 @@ class _Job:
                 path / "tensorboard" / "images",
                 every=training.sample_every,
             )
-            callbacks = [progress] if self.chief else []
-            callbacks += [keras.callbacks.TensorBoard(path / "tensorboard", write_graph=False), grids]
+            callbacks = [keras.callbacks.TensorBoard(path / "tensorboard", write_graph=False), grids]
             if self.chief:
-                callbacks.append(_latent_board(config, self.images, path / "tensorboard" / "latent"))
+                shown, labels = _first_test_images(self.images)
+                statistics = [LatentStatistics(shown, labels)] if hasattr(self.model, "prior") else []
+                options = _hyper_parameters(config)
+                board = LatentBoard(path / "tensorboard" / "latent", shown, labels, len(self.images.train), options)
+                callbacks = [progress, *statistics, *callbacks, board]
             checkpoint = Checkpoint(
                 run.checkpoints,
                 self.steps,
@@ -354,13 +357,16 @@ def _picture(model, images, config):
     return lambda: model.reconstruct(shown)
 
 
-def _latent_board(config, images, log_dir):
-    """The callback for TensorBoard, with the first thousand test images."""
+def _first_test_images(images, count=1000):
+    """Test images in [0, 1] to look at during training, and their labels or None."""
+    shown = images.test.images[np.arange(min(count, len(images.test)))]
+    return data.to_pixels(shown), None if images.test.labels is None else images.test.labels[: len(shown)]
+
+
+def _hyper_parameters(config):
+    """The fields of a config as TensorBoard takes them."""
     options = {name: value for section in sections(config).values() for name, value in vars(section).items()}
-    options = {name: value if isinstance(value, (bool, int, float)) else str(value) for name, value in options.items()}
-    shown = images.test.images[np.arange(min(1000, len(images.test)))]
-    labels = None if images.test.labels is None else images.test.labels[: len(shown)]
-    return LatentBoard(log_dir, data.to_pixels(shown), labels, len(images.train), options)
+    return {name: value if isinstance(value, (bool, int, float)) else str(value) for name, value in options.items()}
 
 
 def _facts(images):

@@ -1,6 +1,7 @@
 """Evaluation against exact answers: a linear-Gaussian model, planted latents, and numpy."""
 
 import hashlib
+import math
 
 import keras
 import numpy as np
@@ -315,19 +316,32 @@ def test_a_denoiser_is_scored_on_noisy_images():
 def test_latent_statistics_reach_the_logs_and_tensorboard_and_leave_training_as_it_was(tmp_path):
     _, binary = grey_and_binary()
     histories = []
-    for callbacks in ([], [LatentStatistics(binary, log_dir=tmp_path)]):
+    for callbacks in ([], [LatentStatistics(binary), keras.callbacks.TensorBoard(tmp_path, write_graph=False)]):
         keras.utils.set_random_seed(0)
-        vae = build_model(ModelConfig(hidden=(8,), latent_dim=2), (8, 8, 1), seed=0)
+        vae = build_model(ModelConfig(hidden=(8,), latent_dim=2, beta=4.0, warmup_steps=1000), (8, 8, 1), seed=0)
         vae.compile()
-        histories.append(vae.fit(binary, epochs=2, verbose=0, shuffle=False, callbacks=callbacks).history)
+        fit = {"epochs": 2, "batch_size": 50, "verbose": 0, "shuffle": False}
+        histories.append(vae.fit(binary, callbacks=callbacks, **fit).history)
     plain, logged = histories
     assert logged["loss"] == plain["loss"]
     z_mean, z_log_var = (np.asarray(value) for value in vae.encode(binary))
     kl = 0.5 * (np.exp(z_log_var) + z_mean**2 - 1 - z_log_var).mean(axis=0)
     np.testing.assert_allclose([logged["kl_0"][-1], logged["kl_1"][-1]], kl, rtol=1e-4)
     assert logged["active_units"][-1] == (z_mean.var(axis=0) > 0.01).sum()
-    tags = set()
-    for file in tmp_path.rglob("events*"):
+    steps = math.ceil(len(binary) / 50)
+    np.testing.assert_allclose(logged["beta"], [4.0 * steps / 1000, 8.0 * steps / 1000], rtol=1e-6)
+    written = read_scalars(tmp_path)
+    for name in ("active_units", "kl_0", "kl_1", "beta", "loss", "kl_loss", "reconstruction_loss"):
+        np.testing.assert_allclose(written[f"epoch_{name}"], logged[name], rtol=1e-6, err_msg=name)
+
+
+def read_scalars(folder):
+    """Every scalar in the event files below a folder: tag -> values in the order of the steps."""
+    found = {}
+    for file in folder.rglob("events*"):
         for record in tf.data.TFRecordDataset(str(file)):
-            tags |= {value.tag for value in tf.compat.v1.Event.FromString(record.numpy()).summary.value}
-    assert {"active_units", "kl_0", "kl_1"} <= tags
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                if value.metadata.plugin_data.plugin_name == "scalars":
+                    found.setdefault(value.tag, {})[event.step] = float(tf.make_ndarray(value.tensor))
+    return {tag: [values[step] for step in sorted(values)] for tag, values in found.items()}

@@ -166,7 +166,8 @@ def latent_statistics(model, images, labels=None, seed=0):
         Pair (bool [d], float [g]): see `active_units`; nats, averaged over the images.
     """
     with fixed_noise(model, seed):
-        z_mean, _, groups = batched(lambda *x: _latents(model, as_one(x)), *inputs_of(model, images, labels))
+        inputs = inputs_of(model, images, labels)
+        z_mean, _, groups = batched(lambda *x: _latents(model, as_one(x)), *inputs, compiled=False)  # for few images
     return latents.active_units(z_mean), groups.mean(axis=0)
 
 
@@ -224,11 +225,11 @@ def pixel_hash(images):
     return digest.hexdigest()[:16]
 
 
-def batched(function, *arrays, batch_size=500):
+def batched(function, *arrays, batch_size=500, compiled=True):
     """Applies `function` to batches of arrays [n, ...] and joins its results, an array or a tuple of arrays."""
-    compiled = tf.function(function, reduce_retracing=True)
+    function = tf.function(function, reduce_retracing=True) if compiled else function
     parts = []
     for first in range(0, len(arrays[0]), batch_size):
-        parts.append(compiled(*(tf.convert_to_tensor(array[first : first + batch_size]) for array in arrays)))
-    joined = tf.nest.map_structure(lambda *values: np.concatenate([value.numpy() for value in values]), *parts)
+        parts.append(function(*(tf.convert_to_tensor(array[first : first + batch_size]) for array in arrays)))
+    joined = tf.nest.map_structure(lambda *values: np.concatenate([np.asarray(value) for value in values]), *parts)
     return joined
