@@ -162,7 +162,8 @@ def set_metrics(model, arrays):
     strategy.run(assign)
 
 
-_PER_REPLICA = weakref.WeakKeyDictionary()  # model -> its function, which is traced once
+# model -> its function, which is traced once
+_PER_REPLICA: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def _per_replica_function(strategy, metrics):

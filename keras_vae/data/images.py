@@ -81,7 +81,8 @@ class ImageSet:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(height, width, channels)."""
-        return tuple(int(size) for size in self.train.images.shape[1:])
+        height, width, channels = self.train.images.shape[1:]
+        return int(height), int(width), int(channels)
 
 
 def in_memory(images, memory_limit):

@@ -26,7 +26,7 @@ class LatentModel(keras.Model):
     of training and evaluation is here.
     """
 
-    term_names = ("loss", "reconstruction_loss")
+    term_names: tuple[str, ...] = ("loss", "reconstruction_loss")
     takes_labels = False  # whether the networks take a class label beside an image or z, and fit and evaluate need y
 
     def __init__(self, encoder, decoder, likelihood="bernoulli", **kwargs):

@@ -15,7 +15,7 @@ import tempfile
 try:
     import fcntl
 except ImportError:  # not a POSIX system
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 STAGING, READY = ".staging-", ".ready-"
 
