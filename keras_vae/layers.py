@@ -28,12 +28,12 @@ class Draws:
 
     @cached_property
     def kl_groups(self):
-        """KL(q(z|x) || p(z)) in parts: float [b, g], nats. The parts have `prior.group_dims` dimensions each."""
+        """KL(q(z|x) || p(z)) in parts, float [b, g], nats. The parts have `prior.group_dims` dimensions each."""
         return self.prior.kl_groups(self.z_mean, self.z_log_var, self.z)
 
     @property
     def kl_loss(self):
-        """KL(q(z|x) || p(z)): float [b], nats."""
+        """KL(q(z|x) || p(z)), float [b], nats."""
         return ops.sum(self.kl_groups, axis=-1)
 
     def log_posterior(self):
