@@ -2,9 +2,9 @@
 
     python benchmarks/speed.py [WORK ...] [--rounds N] [--threads N] [--mnist-dir DIR]
 
-Needs the extra `benchmark` (PyTorch and JAX) and a C++ compiler for torch.compile. Each system is a process of its own,
-pinned to as many cores as it has threads; they run one after the other, a pass each, for several rounds, and medians are
-compared. About half an hour on 2 cores that have nothing else to do.
+Needs the extra `benchmark` (PyTorch and JAX) and a C++ compiler for torch.compile. Each system is a process of its
+own, pinned to as many cores as it has threads; they run one after the other, a pass each, for several rounds, and
+medians are compared. About half an hour on 2 cores that have nothing else to do.
 """
 
 import datetime
@@ -64,7 +64,7 @@ WORKS = {
     "iwae-100": ("784-200-200-50, IWAE k=50, batch 100", Work(**_BURDA, batch_size=100, images=5_000)),
     "conv-128": (
         "conv 32-64, dense 16, z 2, batch 128",
-        Work(network="conv", hidden=(32, 64), latent_dim=2, batch_size=128, images=2_560),
+        Work(network="conv", hidden=(32, 64), latent_dim=2, batch_size=128, images=1_280),
     ),
 }
 SYSTEMS = {
@@ -98,7 +98,7 @@ def main(works, rounds, threads, mnist_dir, worker):
         for name in names:
             systems = ["scoring", "one image at a time"] if name == "nll" else list(SYSTEMS)
             results[name] = measure(name, ["matrix products", *systems], images, rounds, threads)
-            click.echo("\n".join(section(name, results[name], threads)))
+            click.echo("\n".join(section(name, results[name])))
     if not works:
         TABLE.write_text(
             "\n".join([*heading(rounds, threads), *[s for n in names for s in section(n, results[n], threads)]]) + "\n"
@@ -228,22 +228,23 @@ def scoring(work, images):
 
 
 def heading(rounds, threads):
-    names = ("tensorflow", "keras", "torch", "jax", "numpy")
+    versions = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "keras", "torch", "jax", "numpy"))
     return [
         "# Speed",
         "",
         f"Written by `python benchmarks/speed.py`: {datetime.date.today()}, {platform.machine()}, {threads} cores with",
-        f"{threads} threads, Python {platform.python_version()}, {', '.join(f'{each} {version(each)}' for each in names)}.",
-        f"Medians of {rounds} passes after a first one, the systems in turn. The same network, batch size, Adam and float32,",
-        "on the same images of MNIST. The bound is the time of the matrix products and convolutions alone at the rate of",
-        f"products of {MATRIX}x{MATRIX} matrices, measured in the same turns. The loss is that of the last pass, after the same",
-        "number of steps with other random numbers. The first pass holds tracing and compiling; the start is the time from",
-        "the start of the process to its end. Memory is the largest that the process had.",
+        f"{threads} threads, Python {platform.python_version()}, {versions}.",
+        f"Medians of {rounds} passes after a first one, the systems in turn. The same network, batch size, Adam and",
+        "float32, on the same images of MNIST; peers are in benchmarks/peers. The bound is the time of the matrix",
+        f"products and convolutions alone at the rate of products of {MATRIX}x{MATRIX} matrices, in the same turns.",
+        "The loss is that of the last pass, after the same number of steps with other random numbers. The first pass",
+        "has the tracing and compiling; the start is the time from the start of the process to its end, in which no",
+        "other system runs. Memory is the largest that the process had.",
         "",
     ]
 
 
-def section(name, found, threads):
+def section(name, found):
     """The table of one work, as lines of Markdown."""
     rate = statistics.median(each["loss"] for each in found["matrix products"][1:])
     if name == "nll":
@@ -261,7 +262,8 @@ def section(name, found, threads):
         "",
         f"Matrix products: {rate:.0f} GFLOP/s; {count:,} images in a pass; the bound is {bound:.2f} s.",
         "",
-        "| system | seconds a pass | images/s | speed, best peer = 1 | share of the bound | loss | first pass, s | start, s | memory, MB |",
+        "| system | seconds a pass | images/s | speed, best peer = 1 | share of the bound | loss | first pass, s | "
+        "start, s | memory, MB |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for system in systems:

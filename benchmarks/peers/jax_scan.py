@@ -28,8 +28,11 @@ def _parameters(work):
         return {
             "trunk": [_conv(rng, 1, 32), _conv(rng, 32, 64), _dense(rng, 7 * 7 * 64, 16)],
             "heads": [_dense(rng, 16, work.latent_dim) for _ in range(2)],
-            "decoder": [_dense(rng, work.latent_dim, 7 * 7 * 64), _conv(rng, 64, 64), _conv(rng, 64, 32), _conv(rng, 32, 1)],
-        }  # fmt: skip
+            "decoder": [
+                _dense(rng, work.latent_dim, 7 * 7 * 64),
+                *[_conv(rng, n, m) for n, m in ((64, 64), (64, 32), (32, 1))],
+            ],
+        }
     encoder, decoder = (784, *work.hidden), (work.latent_dim, *reversed(work.hidden), 784)
     return {
         "trunk": [_dense(rng, n, m) for n, m in itertools.pairwise(encoder)],

@@ -66,4 +66,5 @@ def train(work, images):
     encoder = keras.Model(image, [layers.Dense(work.latent_dim)(x), layers.Dense(work.latent_dim)(x)])
     model = PlainVAE(encoder, keras.Model(z, y), work.draws, work.binary)
     model.compile(optimizer=keras.optimizers.Adam(work.learning_rate))
-    return passes_of_fit(model, images[..., None].astype("float32") / 255, batch_size=work.batch_size)
+    pixels = images[..., None].astype("float32") / 255
+    return passes_of_fit(model, pixels, batch_size=work.batch_size, at_first_batch=True)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_vae.layers import RandomLayer
 
 STEPS_AT_ONCE = 64  # for one draw of z; with an MLP a tenth of a second, in which the start of a program is lost
+MIN_STEPS_AT_ONCE = 8  # however many draws: half a second of an IWAE with k = 50 and 100 images in a batch
 BYTES_AT_ONCE = 2**25  # of the batches that are waiting for one program
 MIN_TRAINING_STEPS = 1000  # from here on the seconds that compiling takes come back
 PACKAGES = ("keras", "keras_vae")
@@ -25,7 +26,7 @@ def choose(model, steps_per_epoch, epochs, waits=()):
     if not compiled or model.run_eagerly or model._distribute_strategy is not None:
         return False, asked
     draws = getattr(getattr(model, "objective", None), "num_samples", 1)
-    limits = [STEPS_AT_ONCE // draws, *waits, *([steps_per_epoch] if steps_per_epoch else [])]
+    limits = [max(MIN_STEPS_AT_ONCE, STEPS_AT_ONCE // draws), *waits, *([steps_per_epoch] if steps_per_epoch else [])]
     return True, asked if asked > 1 else max(1, min(limits))
 
 
