@@ -34,9 +34,9 @@ def mnist_dir():
 
 @pytest.fixture(scope="session")
 def mnist_data_dir(mnist_dir, tmp_path_factory):
-    """Folder in which tensorflow-datasets has prepared MNIST, once for all tests."""
+    """Folder in which tensorflow-datasets has prepared MNIST: TFDS_DATA_DIR, or one for all tests."""
     from keras_vae.data import open_dataset
 
-    folder = tmp_path_factory.mktemp("tensorflow_datasets")
+    folder = pathlib.Path(os.environ.get("TFDS_DATA_DIR") or tmp_path_factory.mktemp("tensorflow_datasets"))
     open_dataset("mnist", mnist_dir=mnist_dir, data_dir=folder)
     return folder
