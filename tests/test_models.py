@@ -167,7 +167,7 @@ def terms_by_numpy(model, case, x, batch_size=4):
 
 @all_cases
 def test_evaluate_gives_the_numbers_of_numpy(case, no_noise):
-    x, model = images(case, count=7), built_and_compiled(case)
+    x, model = images(case, count=7), built_and_compiled(case, run_eagerly=True)
     logs = evaluate(model, x, *labels(case, 7), batch_size=4)  # the last batch is smaller, and weighs less
     expected = {name: value.mean() for name, value in terms_by_numpy(model, case, x).items()}
     assert logs == pytest.approx(expected, rel=1e-5)
@@ -280,7 +280,7 @@ def test_weight_two_is_the_example_twice_and_weight_zero_is_its_absence(case, no
     weights = np.float32([2, 0, 1, 1])
     twice = [0, 0, 2, 3]
     repeated = [x[twice], *(values[twice] for values in y)]
-    by_weight, by_hand = built_and_compiled(case, 0.01), built_and_compiled(case, 0.01)
+    by_weight, by_hand = (built_and_compiled(case, 0.01, run_eagerly=case.name != "mlp") for _ in range(2))
     for _ in range(2):
         weighted_logs = by_weight.fit(x, *y, sample_weight=weights, batch_size=4, verbose=0).history
         repeated_logs = by_hand.fit(*repeated, batch_size=4, verbose=0).history
@@ -536,7 +536,7 @@ def test_weights_alone_can_be_saved_and_loaded(name, tmp_path):
 def test_mixed_precision_keeps_the_terms_of_the_loss_in_float32(policy, case, no_noise):
     x, y, reference = images(case), labels(case), build(case)
     keras.config.set_dtype_policy(policy)
-    model = built_and_compiled(case, run_eagerly=policy == "mixed_float16")
+    model = built_and_compiled(case, run_eagerly=case.name != "conv")
     model.set_weights(reference.get_weights())
     history = model.fit(x, *y, batch_size=len(x), verbose=0).history
     x = inputs(case, x)
@@ -773,107 +773,7 @@ def test_other_errors_in_fit_keep_their_own_message():
         model.fit(dataset, verbose=0)
 
 
-# -- replicas ---------------------------------------------------------------------------------------------------
-
-# Trains with one replica or two, and saves weights and logs. A process of its own for each: FINDINGS, "replicas".
-REPLICAS = """
-import contextlib, sys
-import numpy as np
-replicas, tests, target = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-sys.path.insert(0, tests)
-import tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-import keras
-from cases import CASES, build, images, labels
-strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)]) if replicas > 1 else None
-stateless_normal = tf.random.stateless_normal
-found = {}
-
-def scope():
-    return strategy.scope() if strategy else contextlib.nullcontext()
-
-def train(label, name, batches, optimizer, weights=None):
-    tf.random.stateless_normal = lambda shape, seed, dtype="float32": tf.zeros(shape, dtype)
-    case = next(case for case in CASES if case.name == name)
-    with scope():
-        model = build(case)
-        model.compile(optimizer())
-    count, size, epochs = batches
-    x = images(case, count) * np.linspace(0.1, 1, count, dtype="float32").reshape(-1, 1, 1, 1)
-    start = [weight.numpy() for weight in model.trainable_weights]
-    options = {} if weights is None else {"sample_weight": np.linspace(0, 2, count, dtype="float32")}
-    y = labels(case, count)
-    logs = model.fit(x, *y, batch_size=size, epochs=epochs, shuffle=False, verbose=0, **options).history
-    logs |= model.evaluate(x, *y, batch_size=size, verbose=0, return_dict=True)
-    for number, weight in enumerate(model.trainable_weights):
-        found[f"{label}/weight{number}"] = weight.numpy()
-        found[f"{label}/moved{number}"] = weight.numpy() - start[number]
-    for key, value in logs.items():
-        found[f"{label}/logs-{key}"] = np.array(value)
-    tf.random.stateless_normal = stateless_normal
-
-sgd = lambda: keras.optimizers.SGD(0.01)
-train("even", "mlp", (16, 16, 8), sgd)
-train("uneven", "mlp", (101, 101, 8), sgd)
-train("empty-replica", "mlp", (33, 16, 3), sgd)
-train("labelled", "conditional", (33, 16, 3), sgd)
-train("weighted", "autoencoder", (15, 5, 3), sgd, weights=True)
-train("clipped", "gaussian-narrow", (15, 15, 8), lambda: keras.optimizers.SGD(0.01, global_clipnorm=0.5))
-train("learned-scale", "gaussian-learned", (15, 15, 8), sgd)
-
-if strategy:
-    with scope():
-        model = build(CASES[1])
-    inputs = (tf.zeros([500, 3]), tf.zeros([500, 3]))
-    draw = tf.function(lambda: strategy.run(lambda: model.sampling(inputs)[0]))
-    for step in range(2):
-        for replica, z in enumerate(strategy.experimental_local_results(draw())):
-            found[f"noise/{step}-{replica}"] = z.numpy()
-np.savez(target, **found)
-"""
-
-
-@pytest.fixture(scope="module")
-def replicas(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("replicas")
-    tests = str(pathlib.Path(__file__).parent)
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", REPLICAS, str(count), tests, str(folder / f"{count}.npz")],
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for count in (1, 2)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors[-4000:]
-    return [dict(np.load(folder / f"{count}.npz")) for count in (1, 2)]
-
-
-@pytest.mark.parametrize(
-    "label", ["even", "uneven", "empty-replica", "labelled", "weighted", "clipped", "learned-scale"]
-)
-def test_two_replicas_do_what_one_does(label, replicas):
-    one, two = replicas
-    names = [name for name in one if name.startswith(f"{label}/")]
-    moved = max(np.abs(one[name]).max() for name in names if "/moved" in name)
-    assert moved > 1e-3
-    for name in names:
-        if "/weight" in name:
-            assert np.abs(one[name] - two[name]).max() < 1e-6
-        if "/logs" in name:
-            np.testing.assert_allclose(two[name], one[name], rtol=1e-5)
-
-
-def test_noise_differs_between_replicas_and_between_steps(replicas):
-    draws = [two.ravel() for name, two in replicas[1].items() if name.startswith("noise/")]
-    assert len(draws) == 4
-    assert np.abs(np.corrcoef(draws) - np.eye(4)).max() < 0.15  # of 1500 numbers; 1 were they shared
-    assert scipy.stats.kstest(np.concatenate(draws), "norm").pvalue > 1e-4
+# -- what is left of the axes --------------------------------------------------------------------------------------
 
 
 def test_sampling_is_the_only_noise_of_a_vae():

@@ -44,13 +44,16 @@ OPTIONS = {
     "steps-per-execution": {"steps_per_execution": 2, "metrics": ["mse"]},
     "adam-clipped": {"optimizer": adam},
     "empty-replica": {"count": 9},
+    "weighted": {"weights": np.linspace(0, 2, 21, dtype="float32"), "optimizer": lambda: keras.optimizers.SGD(1e-2)},
     "callbacks": {"epochs": 5, "callbacks": callbacks},
     "jit": {"jit_compile": True},
     "eager": {"run_eagerly": True},
 }
 
 
-def train(case, *, count=21, epochs=1, optimizer=lambda: keras.optimizers.SGD(1e-3), callbacks=None, **options):
+def train(
+    case, *, count=21, epochs=1, optimizer=lambda: keras.optimizers.SGD(1e-3), callbacks=None, weights=None, **options
+):
     """Batches of 8, the last one smaller. Returns what training, evaluation and prediction came to."""
     with strategy.scope():
         model = build(case)
@@ -59,13 +62,14 @@ def train(case, *, count=21, epochs=1, optimizer=lambda: keras.optimizers.SGD(1e
     x = images(case, count)
     y = labels(case, count)
     fit = {"callbacks": callbacks(), "validation_data": (x[:10],)} if callbacks else {}
+    both = {"sample_weight": weights, "batch_size": 8, "verbose": 0}
     with fixed_noise():
-        logs = model.fit(x, *y, shuffle=False, batch_size=8, epochs=epochs, verbose=0, **fit).history
-        logs |= {f"test_{k}": v for k, v in model.evaluate(x, *y, batch_size=8, verbose=0, return_dict=True).items()}
+        logs = model.fit(x, *y, shuffle=False, epochs=epochs, **both, **fit).history
+        logs |= {f"test_{k}": v for k, v in model.evaluate(x, *y, return_dict=True, **both).items()}
         logs["predicted"] = model.predict(inputs(case, x), batch_size=8, verbose=0)
-    weights = [weight.numpy() for weight in model.trainable_weights]
-    moved = max(np.abs(before - after).max() for before, after in zip(start, weights))
-    found = {f"weight{number}": weight for number, weight in enumerate(weights)}
+    end = [weight.numpy() for weight in model.trainable_weights]
+    moved = max(np.abs(before - after).max() for before, after in zip(start, end))
+    found = {f"weight{number}": weight for number, weight in enumerate(end)}
     return {**found, **{f"log-{name}": value for name, value in logs.items()}, "moved": moved}
 
 
@@ -124,19 +128,50 @@ def flat(model):
     return np.concatenate([weight.numpy().ravel() for weight in model.trainable_weights])
 
 
+def noise():
+    """What `Sampling` draws in two steps on each replica: [steps * replicas, n]."""
+    with strategy.scope():
+        sampling = build(MLP).sampling
+    zeros = (tf.zeros([500, 3]), tf.zeros([500, 3]))
+    draw = tf.function(lambda: strategy.run(lambda: sampling(zeros)[0]))
+    return {"draws": [np.ravel(z) for _ in range(2) for z in strategy.experimental_local_results(draw())]}
+
+
+def refusals():
+    """The messages of what cannot work under a strategy."""
+    outside, metric, found = keras.optimizers.SGD(), keras.metrics.MeanSquaredError(), {}
+
+    def refused(name, optimizer, **options):
+        try:
+            build(MLP).compile(optimizer, **options)
+        except ValueError as error:
+            found[name] = str(error)
+
+    with strategy.scope():
+        refused("optimizer", outside)
+        refused("metric", "sgd", metrics=[metric])
+        refused("accumulation", keras.optimizers.SGD(gradient_accumulation_steps=2))
+        keras.config.set_dtype_policy("mixed_float16")
+        refused("float16", keras.optimizers.SGD(clipnorm=1.0))
+    keras.config.set_dtype_policy("float32")
+    return found
+
+
 # name -> what is not a training that ends well
-FAILING = {
+OTHERS = {
     "float16": float16,
     "infinite-gradient": lambda: float32("gradient"),
     "infinite-loss": lambda: float32("loss"),
+    "noise": noise,
+    "refusals": refusals,
 }
 
 
 def found(name):
-    if name in FAILING:
-        return FAILING[name]()
+    if name in OTHERS:
+        return OTHERS[name]()
     case = next((case for case in CASES if case.name == name), MLP)
-    return train(case, **OPTIONS.get(name, {}))
+    return train(case, **OPTIONS.get(name, {"run_eagerly": kind == "none"}))  # a graph costs more than it saves
 
 
 if __name__ == "__main__":
