@@ -6,6 +6,7 @@ import logging
 import pathlib
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -22,8 +23,6 @@ from test_serving_noise import normal_by_hand
 
 from keras_vae import VAE, Autoencoder
 from keras_vae.config import InputError
-from keras_vae.models import build_model
-from keras_vae.presets import PRESETS
 from keras_vae.serving import export_saved_models, signatures, verify, verify_export, warmup
 from keras_vae.serving.faster import faster
 
@@ -51,7 +50,13 @@ def batch(count=5, shape=(8, 12, 3), seed=0):
 # -- every model ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+# Cases whose graph is that of an earlier one: they differ from it in how they are trained.
+SAME_GRAPH = {
+    "beta", "warm-up", "free-bits", "iwae", "dreg", "miwae", "beta-tc", "sparse-autoencoder", "denoising-gaussian",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.name not in SAME_GRAPH], ids=str)
 def test_serve_equals_keras_for_any_batch_size(case, tmp_path):
     model = build(case)
     written = export_saved_models(model, tmp_path)
@@ -67,15 +72,6 @@ def test_serve_equals_keras_for_any_batch_size(case, tmp_path):
             assert_same(answer, {name: value.numpy() for name, value in expected.items()})
             assert_same(decoder.run("serve", {"z": z, **label}), {"image": model.decode(z, *y).numpy()})
     assert ("vae" in written.paths) == isinstance(model, VAE)
-
-
-def test_the_export_of_every_preset_verifies(tmp_path):
-    for name, preset in PRESETS.items():
-        export_saved_models(build_model(preset.config.model, (28, 28, 1), seed=1), tmp_path / name)
-    command = [sys.executable, verify.__file__, *(str(tmp_path / name) for name in PRESETS)]
-    *steps, last = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
-    assert json.loads(last) == {"failures": []}
-    assert len(steps) > 60 * len(PRESETS)
 
 
 def test_verification_in_a_process_of_its_own(exported):
@@ -478,12 +474,17 @@ SPOILERS = {
 }
 
 
+@pytest.fixture(scope="module")
+def small_export(tmp_path_factory):
+    return export(tmp_path_factory.mktemp("small"), CASES[0])[1].directory
+
+
 @pytest.mark.parametrize("what", SPOILERS)
-def test_verification_finds(what, tmp_path):
-    _, written, _ = export(tmp_path, CASES[0])
+def test_verification_finds(what, small_export, tmp_path):
+    spoilt = shutil.copytree(small_export, tmp_path / "export")
     spoil, message = SPOILERS[what]
-    spoil(pathlib.Path(written.paths["decoder"]))
-    failures = verify.check_export(str(tmp_path))
+    spoil(spoilt / "decoder" / "1")
+    failures = verify.check_export(str(spoilt))
     assert any(re.search(message, failure) for failure in failures), failures
 
 

@@ -1,6 +1,7 @@
 """The main job: that a run directory is complete, right, and says what it is."""
 
 import csv
+import functools
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from keras_vae.callbacks import ImageGrids, ProgressReport
 from keras_vae.config import InputError
 from keras_vae.presets import PRESETS, get_preset
 from keras_vae.runs import Run, open_data, write_json
+from keras_vae.serving import verify
 
 # What makes a preset small enough for a test; the choice on the axes stays what it is.
 QUICK = {"dataset": "digits", "epochs": 2, "nll_samples": 3, "nll_images": 20}
@@ -131,12 +133,25 @@ assert "keras_vae" not in sys.modules
     np.testing.assert_allclose(served["image"], model.decode(z_mean), atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Name of a preset -> its run, of small networks, on the bundled digits."""
+    folder = tmp_path_factory.mktemp("presets")
+
+    @functools.cache
+    def train(name):
+        config = get_preset(name).config
+        small = (4, 6) if config.model.network == "conv" else tuple(min(16, units) for units in config.model.hidden)
+        config = config.replace(**QUICK | {"epochs": 1}, hidden=small, batch_size=256)
+        return training.train(config, folder / name, Console(file=open(os.devnull, "w")))
+
+    return train
+
+
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_trains_evaluates_draws_and_exports(name, tmp_path):
-    config = get_preset(name).config
-    small = (4, 6) if config.model.network == "conv" else tuple(min(16, units) for units in config.model.hidden)
-    config = config.replace(**QUICK | {"epochs": 1}, hidden=small, batch_size=256)
-    run = training.train(config, tmp_path / "run", Console(file=open(os.devnull, "w")))
+def test_every_preset_trains_evaluates_draws_and_exports(name, trained):
+    run = trained(name)
+    config = run.config
     results = json.loads((run.path / "evaluation.json").read_text())["results"]
     assert np.isfinite(results["loss"]) and results["mse"] < 1
     expected = {"training_curves", "interpolations", "latent_space"}
@@ -146,6 +161,14 @@ def test_every_preset_trains_evaluates_draws_and_exports(name, tmp_path):
     if config.model.latent_dim == 2:
         expected |= {"manifold"}
     assert {path.stem for path in (run.path / "figures").glob("*.png")} == expected
+
+
+def test_the_export_of_every_preset_verifies(trained):
+    folders = [str(trained(name).path / "export") for name in PRESETS]
+    command = [sys.executable, verify.__file__, *folders]
+    *steps, last = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+    assert json.loads(last) == {"failures": []}
+    assert len(steps) > 60 * len(PRESETS)
 
 
 def test_the_fallback_from_mnist_is_said_loudly_and_written_down(tmp_path, monkeypatch):
