@@ -32,8 +32,9 @@ PAGES = [page for page in PAGES if page != TOUR and BLOCK.search(page.read_text(
 ELSEWHERE = {
     "python -m venv": ".ci/run",
     "pip install": ".ci/run",
+    "python -m sphinx": "below",
     "pytest": "this",
-    "ruff": ".ci/run",
+    "ruff": "says itself whether it is content",
     "EXPORT=": "needs Docker; the files that it reads are checked in tests/test_serving_clients.py",
     "python export/client.py": "tests/test_serving_clients.py",
     "export TF_CONFIG=": "tests/test_distribution.py",

@@ -13,7 +13,8 @@ RNG = np.random.default_rng(0)
 
 def make(name, latent_dim=2):
     """A built prior with weights that are not those it starts with, where it has any."""
-    prior = priors.get(name) if name == "standard_normal" else priors.get(name, num_components=3)
+    is_mixture = issubclass(priors.PRIORS[name], priors.Mixture)
+    prior = priors.get(name, **({"num_components": 3} if is_mixture else {}))
     encoder, _ = networks.build("linear", (2, 2, 1), latent_dim)
     prior.bind(encoder, (None, 2, 2, 1))
     prior.build((None, latent_dim))

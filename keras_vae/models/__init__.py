@@ -69,8 +69,8 @@ def build_model(config, image_shape, seed=None):
         num_classes=config.num_classes if config.model == "conditional_vae" else 0,
     )
     if is_vae:
-        components = {} if config.prior == "standard_normal" else {"num_components": config.prior_components}
-        prior = priors.get(config.prior, **components)
+        is_mixture = issubclass(priors.PRIORS[config.prior], priors.Mixture)
+        prior = priors.get(config.prior, **({"num_components": config.prior_components} if is_mixture else {}))
         if not config.upper_latent_dims and config.model == "vae":
             return VAE(encoder, decoder, likelihood, prior, _objective(config), seed=seed)
         if not config.upper_latent_dims and config.model == "conditional_vae":
