@@ -83,6 +83,16 @@ def test_an_existing_folder_is_never_overwritten_and_nothing_is_left_of_a_failur
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "there"]
 
 
+class Executed:
+    """An object that makes a folder when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
 def damaged(folder):
     """What is wrong -> a function that makes a folder like that."""
 
@@ -93,7 +103,7 @@ def damaged(folder):
     return {
         "no weights": lambda: (folder / "weights.npz").unlink(),
         "half of the weights": lambda: os.truncate(folder / "weights.npz", 999),
-        "pickled weights": lambda: np.savez(folder / "weights.npz", np.array([print], dtype=object)),
+        "pickled weights": lambda: np.savez(folder / "weights.npz", np.array([Executed(folder / "executed")])),
         "weights of another network": lambda: np.savez(folder / "weights.npz", np.zeros((2, 2))),
         "no JSON": lambda: (folder / "config.json").write_text("{"),
         "unknown keys": lambda: write_config(config={"model": {"class": "os.system"}}),
@@ -115,6 +125,7 @@ def test_a_damaged_folder_is_refused_and_nothing_in_it_is_executed(damage, tmp_p
     damaged(tmp_path)[damage]()
     with pytest.raises(InputError, match=r"config\.json|weights\.npz"):
         keras_vae.VAE.from_preset(str(tmp_path))
+    assert not (tmp_path / "executed").exists()
 
 
 # What comes with the package
