@@ -60,7 +60,7 @@ _BURDA = {"network": "mlp", "hidden": (200, 200), "latent_dim": 50, "activation"
 WORKS = {
     "mlp-64": ("MLP 784-128-100, batch 64", Work(**_MLP, batch_size=64, images=51_200)),
     "mlp-128": ("MLP 784-128-100, batch 128", Work(**_MLP, batch_size=128, images=51_200)),
-    "iwae-20": ("784-200-200-50, IWAE k=50, batch 20", Work(**_BURDA, batch_size=20, images=4_000)),
+    "iwae-20": ("784-200-200-50, IWAE k=50, batch 20", Work(**_BURDA, batch_size=20, images=8_000)),
     "iwae-100": ("784-200-200-50, IWAE k=50, batch 100", Work(**_BURDA, batch_size=100, images=5_000)),
     "conv-128": (
         "conv 32-64, dense 16, z 2, batch 128",

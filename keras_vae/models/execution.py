@@ -81,6 +81,7 @@ class CompiledSteps:
         self.at_once = at_once
         self.program = tf.function(self._steps, jit_compile=True)
         self.careful_program = tf.function(self._careful_steps, jit_compile=True)
+        self.room = 1  # batches taken at a time: at first one, which says how large they are
         self.start(None)
 
     def start(self, steps_per_epoch):
@@ -90,24 +91,28 @@ class CompiledSteps:
 
     def __call__(self, iterator):
         """Iterator over batches -> dict of the metrics so far."""
-        wanted = min(self.at_once, self.steps_per_epoch - self.done) if self.steps_per_epoch else self.at_once
-        batches = list(itertools.islice(iterator, wanted))
-        if not batches:
+        left = min(self.at_once, self.steps_per_epoch - self.done) if self.steps_per_epoch else self.at_once
+        logs = None
+        while left and (batches := list(itertools.islice(iterator, min(self.room, left)))):
+            left -= len(batches)
+            self.done += len(batches)
+            for _, alike in itertools.groupby(batches, key=lambda batch: len(tf.nest.flatten(batch)[0])):
+                logs = self._run(list(alike))
+        if logs is None:
             raise StopIteration
-        self.done = (self.done + len(batches)) % self.steps_per_epoch if self.steps_per_epoch else 0
-        for _, alike in itertools.groupby(batches, key=lambda batch: len(tf.nest.flatten(batch)[0])):
-            logs = self._run(list(alike))
+        if self.done == self.steps_per_epoch:
+            self.done = 0
         return logs
 
     def _run(self, batches):
         """Runs a step on each of some batches of one size."""
         bytes_of_a_batch = sum(part.dtype.size * math.prod(part.shape) for part in tf.nest.flatten(batches[0]))
-        room = min(self.at_once, max(1, BYTES_AT_ONCE // bytes_of_a_batch))
-        for first in range(0, len(batches), room):
-            some = batches[first : first + room]
-            filled = some + [tf.nest.map_structure(tf.zeros_like, some[0])] * (room - len(some))
+        self.room = min(self.at_once, max(1, BYTES_AT_ONCE // bytes_of_a_batch))
+        for first in range(0, len(batches), self.room):
+            some = batches[first : first + self.room]
+            filled = some + [tf.nest.map_structure(tf.zeros_like, some[0])] * (self.room - len(some))
             given = tf.nest.map_structure(lambda *parts: tf.stack(parts), *filled), tf.constant(len(some))
-            before = [(variable, variable.numpy()) for variable in self._variables()]
+            before = [(variable, tf.convert_to_tensor(variable)) for variable in self._variables()]  # not copied
             finite, logs = self.program(*given)
             if not finite:
                 for variable, value in before:
