@@ -78,8 +78,8 @@ def heading(threads):
         f"Written by `python benchmarks/growth.py`: {datetime.date.today()}, {platform.machine()},",
         f"{os.cpu_count()} cores, {threads} threads, Python {platform.python_version()}, "
         f"tensorflow {version('tensorflow')}, keras {version('keras')}.",
-        "Adam, float32, no option of `fit`. Training is the median of three epochs after the first, and of the stream its",
-        "only one. Memory is the largest that the process had.",
+        "Adam, float32, no option of `fit`. Training is the median of three epochs after the first, and of the stream",
+        "its only one. Memory is the largest that the process had.",
         "",
     ]
 

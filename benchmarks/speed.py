@@ -90,19 +90,23 @@ def main(works, rounds, threads, mnist_dir, worker):
     unknown = set(names) - {*WORKS, "nll"}
     if unknown:
         raise click.UsageError(f"Unknown work {unknown.pop()!r}. Expected one of: {', '.join(WORKS)}, nll.")
-    results = {}
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder) / "images.npy"
         prepare = f"import sys; from keras_vae.data import open_dataset; import numpy as np; {_PREPARE}"
         subprocess.run([sys.executable, "-c", prepare, str(images), mnist_dir or ""], check=True)
         for name in names:
             systems = ["scoring", "one image at a time"] if name == "nll" else list(SYSTEMS)
-            results[name] = measure(name, ["matrix products", *systems], images, rounds, threads)
-            click.echo("\n".join(section(name, results[name])))
-    if not works:
-        TABLE.write_text(
-            "\n".join([*heading(rounds, threads), *[s for n in names for s in section(n, results[n], threads)]]) + "\n"
-        )
+            found = measure(name, ["matrix products", *systems], images, rounds, threads)
+            write(section(name, found), heading(threads))
+    click.echo(TABLE.read_text())
+
+
+def write(lines, heading):
+    """Puts the section of one work into the table, in the place of the one that is there."""
+    text = TABLE.read_text() if TABLE.exists() else ""
+    sections = {part.partition("\n")[0]: f"## {part.strip()}" for part in text.split("\n## ")[1:]}
+    sections[lines[0].removeprefix("## ")] = "\n".join(lines).strip()
+    TABLE.write_text("\n\n".join(["\n".join(heading).strip(), *sections.values()]) + "\n")
 
 
 _PREPARE = """
@@ -224,17 +228,17 @@ def scoring(work, images):
     )
     vae, x = VAE(encoder, decoder, seed=0), (images[..., None] > 127).astype("float32")
     while True:
-        yield -float(np.mean(evaluation.marginal_likelihood(vae, x, SAMPLES)))
+        yield -float(np.mean(evaluation.marginal_likelihood(vae, x, SAMPLES)["log_marginal"]))
 
 
-def heading(rounds, threads):
+def heading(threads):
     versions = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "keras", "torch", "jax", "numpy"))
     return [
         "# Speed",
         "",
         f"Written by `python benchmarks/speed.py`: {datetime.date.today()}, {platform.machine()}, {threads} cores with",
         f"{threads} threads, Python {platform.python_version()}, {versions}.",
-        f"Medians of {rounds} passes after a first one, the systems in turn. The same network, batch size, Adam and",
+        "Medians of passes after a first one, the systems in turn. The same network, batch size, Adam and",
         "float32, on the same images of MNIST; peers are in benchmarks/peers. The bound is the time of the matrix",
         f"products and convolutions alone at the rate of products of {MATRIX}x{MATRIX} matrices, in the same turns.",
         "The loss is that of the last pass, after the same number of steps with other random numbers. The first pass",
@@ -260,7 +264,8 @@ def section(name, found):
     lines = [
         f"## {title}",
         "",
-        f"Matrix products: {rate:.0f} GFLOP/s; {count:,} images in a pass; the bound is {bound:.2f} s.",
+        f"{len(found[systems[0]]) - 1} passes of {count:,} images. Matrix products: {rate:.0f} GFLOP/s; the bound is "
+        f"{bound:.2f} s.",
         "",
         "| system | seconds a pass | images/s | speed, best peer = 1 | share of the bound | loss | first pass, s | "
         "start, s | memory, MB |",

@@ -34,6 +34,7 @@ ELSEWHERE = {
     "pip install": ".ci/run",
     "python -m sphinx": "below",
     "pytest": "this",
+    "python benchmarks/": "takes minutes; each writes a table, which is committed",
     "ruff": "says itself whether it is content",
     "EXPORT=": "needs Docker; the files that it reads are checked in tests/test_serving_clients.py",
     "python export/client.py": "tests/test_serving_clients.py",

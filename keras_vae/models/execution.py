@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_vae.layers import RandomLayer
 
 STEPS_AT_ONCE = 64  # for one draw of z; with an MLP a tenth of a second, in which the start of a program is lost
-MIN_STEPS_AT_ONCE = 8  # however many draws: half a second of an IWAE with k = 50 and 100 images in a batch
+MIN_STEPS_AT_ONCE = 16  # however many draws: a second of an IWAE with k = 50 and 100 images in a batch
 BYTES_AT_ONCE = 2**25  # of the batches that are waiting for one program
 MIN_TRAINING_STEPS = 1000  # from here on the seconds that compiling takes come back
 PACKAGES = ("keras", "keras_vae")
