@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import pathlib
 import re
 
 from docutils import nodes
@@ -34,6 +35,13 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 
 
+def add_every_table(app, docname, content):
+    if docname == "measurements":
+        for table in sorted(pathlib.Path(app.srcdir, "..", "benchmarks").glob("*.md")):
+            include = f"```{{include}} ../benchmarks/{table.name}\n:heading-offset: 1\n```"
+            content[0] += f"\n(benchmarks-{table.stem})=\n{include}\n"
+
+
 def link_within_the_site(app, *names_and_content):
     """Files of other folders are linked from the pages where they stand, as on the disk; here they have pages too."""
     content = names_and_content[-1]
@@ -59,6 +67,7 @@ def signature_of_init(app, what, name, obj, options, signature, return_annotatio
 def setup(app):
     app.connect("autodoc-process-signature", signature_of_init)
     app.connect("autodoc-process-docstring", as_plain_text)
+    app.connect("source-read", add_every_table)
     app.connect("source-read", link_within_the_site)
     app.connect("include-read", link_within_the_site)
 
