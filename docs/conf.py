@@ -22,7 +22,7 @@ html_copy_source = False
 
 default_role = "code"
 nitpicky = True  # a link to a name that is gone is a warning, and -W makes it an error
-nitpick_ignore_regex = [("py:.*", "keras[.].*")]
+nitpick_ignore_regex = [("py:.*", "(keras|numpy|tensorflow)[.].*")]
 
 autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
