@@ -1,8 +1,7 @@
 """The site builds without a warning, and the commands and examples of README and docs/ run from top to bottom.
 
 Each page runs in a folder of its own, in which the tour has been taken. Training is cut down: digits for MNIST, a few
-units, one epoch, a few importance samples; what follows on a training, and the
-verification of exports, is done in the tour alone.
+units, one epoch, a few importance samples. In the tour alone a training draws and exports, and exports are verified.
 """
 
 import contextlib
