@@ -42,7 +42,8 @@ if devices > 1:
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
 import keras_vae_cli
 from keras_vae import training
-training.draw = training.write_report = training.serving.export_saved_models = lambda *_, **__: None
+training.draw = training.write_report = lambda *_, **__: None
+training.serving.export_saved_models = training.plotting.save_animation = lambda *_, **__: None
 sys.exit(keras_vae_cli.main(["train", *sys.argv[2:]]))
 """
 # name -> (processes, logical devices of each, options)

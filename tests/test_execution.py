@@ -166,5 +166,6 @@ def test_callbacks_are_called_as_often_as_they_look(tmp_path):
     assert plan(callbacks=[keras.callbacks.ModelCheckpoint("x.keras", save_freq=5)])[1] == 5
     often = keras.callbacks.CallbackList([keras.callbacks.TensorBoard(tmp_path, update_freq=9)], add_progbar=True)
     assert plan(callbacks=[often])[1] == 9
+    assert plan(callbacks=[keras.callbacks.TensorBoard(tmp_path, profile_batch=(3, 4))])[1] == 1
     rare = [keras.callbacks.EarlyStopping(), ImageGrids(lambda: None, tmp_path), keras.callbacks.TensorBoard(tmp_path)]
     assert plan(callbacks=rare)[1] == execution.STEPS_AT_ONCE

@@ -39,8 +39,8 @@ def compiles_well(model):
     parts = [model, model.optimizer, *model._flatten_layers(include_self=False)]
     parts += [getattr(model, "objective", None)]
     known = all(type(part).__module__.split(".")[0] in PACKAGES for part in parts if part is not None)
-    plain = keras.config.dtype_policy().name == "float32" and model._compile_metrics is None
-    if not (known and plain) or any(isinstance(part, keras.layers.Lambda) for part in parts):
+    plain = all(getattr(part, "compute_dtype", "float32") == "float32" for part in parts)
+    if not (known and plain) or model._compile_metrics or any(isinstance(part, keras.layers.Lambda) for part in parts):
         return False
     if tf.config.list_logical_devices("GPU"):
         return True
@@ -52,6 +52,8 @@ def compiles_well(model):
 
 def steps_between_calls(callback):
     """How many steps may pass between two calls of the batch hooks of a callback."""
+    if getattr(callback, "_should_trace", False):  # TensorBoard with `profile_batch`
+        return 1
     for name in ("every", "save_freq", "update_freq"):  # of this package, of ModelCheckpoint, of TensorBoard
         if hasattr(callback, name):
             every = getattr(callback, name)
