@@ -184,7 +184,7 @@ def test_a_run_says_what_it_runs_on_and_is_continued_with_another_number_of_repl
     first, second = ((path / "history.csv").read_text().split() for path in (alone, moved))
     assert first[1] == second[1]  # the whole first epoch was under two replicas
     left, right = (np.array(lines[2].split(",")[1:], float) for lines in (first, second))
-    np.testing.assert_allclose(left, right, rtol=5e-2)  # other noise from there on
+    np.testing.assert_allclose(left, right, rtol=5e-2, atol=1e-2)  # nats; other noise from there on
 
 
 def test_a_sigkill_of_two_replicas_changes_no_bit(two_replicas):
