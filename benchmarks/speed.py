@@ -74,7 +74,7 @@ SYSTEMS = {
     "torch.compile": ("pytorch", {"compiled": True}),
     "JAX scan": ("jax_scan", {}),
 }
-SCORED, SAMPLES = 20, 5000  # images in a pass of scoring, and draws for each
+SCORED, SAMPLES = 100, 5000  # images in a pass of scoring, and draws for each
 
 
 @click.command(help=__doc__)
