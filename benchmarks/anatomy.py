@@ -42,8 +42,9 @@ def main(rounds, threads):
         "| --- |" + " --- |" * len(STEPS),
     ]
     columns = [parts_of_a_step(tf, *each, rounds) for each in STEPS]
-    for what in columns[0]:
-        lines.append(f"| {what} | " + " | ".join(f"{column[what]:.2f}" for column in columns) + " |")
+    for what in columns[-1]:
+        cells = [f"{column[what]:.2f}" if what in column else "" for column in columns]
+        lines.append(f"| {what} | " + " | ".join(cells) + " |")
     lines += ["", f"{np.prod(NORMALS):,} normals, as one layer draws them:", "", "| how | ms |", "| --- | --- |"]
     lines += [f"| {how} | {value:.2f} |" for how, value in normals(tf, rounds).items()]
     lines += ["", "Seconds to begin another pass over 60,000 images, 300 ms after the one before ended:", ""]
@@ -65,7 +66,7 @@ def parts_of_a_step(tf, preset, batch, steps, rounds):
     x = tf.constant(np.random.default_rng(0).random((steps, batch, 28, 28, 1), "float32"))
     functions = {}
 
-    def add(what, step, compiled, rng="philox"):
+    def add(what, step, compiled, rng="philox", products=layers.Conv2DTranspose.MAX_PRODUCTS):
         model = keras_vae.VAE.from_preset(preset, seed=0)
         model.compile(keras.optimizers.Adam(1e-3))
         model.optimizer.build(model.trainable_variables)
@@ -77,11 +78,14 @@ def parts_of_a_step(tf, preset, batch, steps, rounds):
             return tf.while_loop(lambda number, _: number < steps, body, (0, 0.0))
 
         function = tf.function(run, jit_compile=compiled)
-        layers.RNG = rng
-        function()  # traces, with this source of noise
-        layers.RNG = "philox"
+        usual = layers.RNG, layers.Conv2DTranspose.MAX_PRODUCTS
+        layers.RNG, layers.Conv2DTranspose.MAX_PRODUCTS = rng, products
+        function()  # traces, with this source of noise and this form of the last layer
+        layers.RNG, layers.Conv2DTranspose.MAX_PRODUCTS = usual
         functions[what] = function
 
+    if preset == "conv":
+        add("plain, with the last layer as Keras computes it", training_step, False, products=0)
     add("plain: TensorFlow's operations, one after another", training_step, False)
     add("compiled, noise as TensorFlow chooses it", training_step, True, rng="auto_select")
     add("compiled, noise by Philox, gradients looked at in each step", careful_step, True)

@@ -64,7 +64,7 @@ WORKS = {
     "iwae-100": ("784-200-200-50, IWAE k=50, batch 100", Work(**_BURDA, batch_size=100, images=5_000)),
     "conv-128": (
         "conv 32-64, dense 16, z 2, batch 128",
-        Work(network="conv", hidden=(32, 64), latent_dim=2, batch_size=128, images=1_280),
+        Work(network="conv", hidden=(32, 64), latent_dim=2, batch_size=128, images=2_560),
     ),
 }
 SYSTEMS = {
@@ -74,7 +74,7 @@ SYSTEMS = {
     "torch.compile": ("pytorch", {"compiled": True}),
     "JAX scan": ("jax_scan", {}),
 }
-SCORED, SAMPLES = 100, 5000  # images in a pass of scoring, and draws for each
+SCORED, SAMPLES = 400, 5000  # images in a pass of scoring, and draws for each
 
 
 @click.command(help=__doc__)

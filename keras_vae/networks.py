@@ -9,7 +9,7 @@ import math
 import keras
 from keras import layers
 
-from keras_vae.layers import OneHot
+from keras_vae.layers import Conv2DTranspose, OneHot
 
 
 def build(
@@ -210,10 +210,10 @@ def decode_conv(z, dense_layer, output_shape, *, hidden, activation, decoder_cha
     features = dense_layer(math.prod(small_map), activation=activation)(z)
     features = layers.Reshape(small_map)(features)
     for filters in reversed(hidden):
-        features = layers.Conv2DTranspose(filters, 3, strides=2, padding="same", activation=activation)(features)
+        features = Conv2DTranspose(filters, 3, strides=2, padding="same", activation=activation)(features)
         if residual:
             features = residual_block(features, activation)
-    return layers.Conv2DTranspose(channels, 3, padding="same")(features)
+    return Conv2DTranspose(channels, 3, padding="same")(features)
 
 
 def encode_resnet(image, label, dense_layer, **options):

@@ -1,4 +1,7 @@
-"""Sampling and the corruptions: what they draw, with which gradient, and Keras's own layer checks."""
+"""Sampling and the corruptions: what they draw, with which gradient, and Keras's own layer checks.
+
+And the transposed convolution, which is Keras's own function in another form.
+"""
 
 import keras
 import numpy as np
@@ -7,7 +10,7 @@ import scipy.stats
 import tensorflow as tf
 from keras.src.testing import TestCase as KerasTestCase
 
-from keras_vae.layers import GaussianCorruption, MaskingCorruption, Sampling, get_corruption
+from keras_vae.layers import Conv2DTranspose, GaussianCorruption, MaskingCorruption, Sampling, get_corruption
 
 DRAWS = 100_000
 
@@ -219,3 +222,65 @@ def test_sampling_works_inside_a_functional_model():
     z, kl_loss = model([np.full((2, 3), 5.0, "float32"), np.full((2, 3), -18.0, "float32")])
     np.testing.assert_allclose(z, np.full((2, 3), 5.0), atol=1e-3)
     np.testing.assert_allclose(kl_loss, np.full(2, 1.5 * (25 - 1 + 18)), rtol=1e-5)
+
+
+# -- the transposed convolution -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("mixed_float16", 2e-3)])
+@pytest.mark.parametrize(
+    ("options", "has_faster_form"),
+    [
+        ({"filters": 1, "kernel_size": 3}, True),
+        ({"filters": 3, "kernel_size": 3, "activation": "relu"}, True),
+        ({"filters": 1, "kernel_size": 5, "use_bias": False}, True),
+        ({"filters": 2, "kernel_size": (3, 1), "activation": "tanh"}, True),
+        ({"filters": 1, "kernel_size": 1}, True),
+        ({"filters": 1, "kernel_size": 2}, False),
+        ({"filters": 1, "kernel_size": 3, "strides": 2}, False),
+        ({"filters": 8, "kernel_size": 3}, False),
+    ],
+)
+def test_another_form_of_a_transposed_convolution_is_another_function(options, has_faster_form, dtype, tolerance):
+    options = {"padding": "same", "bias_initializer": "random_normal", "dtype": dtype, **options}
+    layer, expected = Conv2DTranspose(**options), keras.layers.Conv2DTranspose(**options)
+    x = tf.constant(np.random.default_rng(0).normal(size=(4, 5, 7, 6)), "float32")
+    for each in (layer, expected):
+        each.build(x.shape)
+    expected.set_weights(layer.get_weights())
+
+    def outputs_and_gradients(layer):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = tf.cast(layer(x), "float32")
+            loss = tf.reduce_sum(y * tf.cos(tf.range(tf.size(y), dtype="float32")).numpy().reshape(y.shape))
+        return [y, *tape.gradient(loss, [x, *(variable.value for variable in layer.weights)])]
+
+    for ours, theirs in zip(outputs_and_gradients(layer), outputs_and_gradients(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance * np.abs(theirs).max())
+    graph = tf.function(layer).get_concrete_function(x).graph
+    assert any(operation.type == "MatMul" for operation in graph.get_operations()) == has_faster_form
+
+
+def test_weights_of_keras_do_not_load(tmp_path):
+    def decoder(cls):
+        return keras.Sequential([keras.Input((4, 4, 8)), cls(8, 3, strides=2), cls(1, 3, padding="same")])
+
+    theirs, ours = decoder(keras.layers.Conv2DTranspose), decoder(Conv2DTranspose)
+    theirs.save_weights(tmp_path / "decoder.weights.h5")
+    ours.load_weights(tmp_path / "decoder.weights.h5")
+    x = np.ones((1, 4, 4, 8), "float32")
+    np.testing.assert_allclose(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
+
+
+def test_the_transposed_convolution_is_a_keras_layer():
+    KerasTestCase().run_layer_test(
+        Conv2DTranspose,
+        init_kwargs={"filters": 1, "kernel_size": 3, "padding": "same"},
+        input_shape=(2, 6, 6, 4),
+        expected_output_shape=(2, 6, 6, 1),
+        expected_num_trainable_weights=2,
+        expected_num_non_trainable_weights=0,
+        supports_masking=False,
+        custom_objects={"Conv2DTranspose": Conv2DTranspose},
+    )

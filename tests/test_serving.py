@@ -24,7 +24,6 @@ from test_serving_noise import normal_by_hand
 from keras_vae import VAE, Autoencoder
 from keras_vae.config import InputError
 from keras_vae.serving import export_saved_models, signatures, verify, verify_export, warmup
-from keras_vae.serving.faster import faster
 
 
 @pytest.fixture(scope="module")
@@ -212,38 +211,6 @@ def test_a_prior_with_weights_is_served_as_it_is_in_keras(name, tmp_path):
     expected = -np.asarray(terms["reconstruction_loss"] + terms["kl_loss"])
     error = np.sqrt((elbo.var() + expected.var()) / 2000)
     assert abs(elbo.mean() - expected.mean()) < 5 * error and 0 < error < 0.2
-
-
-@pytest.mark.parametrize(
-    ("filters", "kernel", "activation", "use_bias", "is_faster"),
-    [
-        (1, 3, None, True, True),
-        (3, 3, "relu", True, True),
-        (1, 5, None, False, True),
-        (2, (3, 1), "tanh", True, True),
-        (1, 1, None, True, True),
-        (1, 2, None, True, False),
-        (8, 3, None, True, False),
-    ],
-)
-def test_the_faster_form_of_a_decoder_is_the_same_function(filters, kernel, activation, use_bias, is_faster):
-    keras.utils.set_random_seed(0)
-    layers = [
-        keras.Input((3,)),
-        keras.layers.Dense(5 * 7 * 4),
-        keras.layers.Reshape((5, 7, 4)),
-        keras.layers.Conv2DTranspose(6, 3, strides=2, padding="same", activation="relu"),
-        keras.layers.Conv2DTranspose(
-            filters, kernel, padding="same", activation=activation, use_bias=use_bias, bias_initializer="random_normal"
-        ),
-    ]
-    decoder = keras.Sequential(layers)
-    z = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
-    served = faster(decoder)
-    assert (served is not decoder) == is_faster
-    np.testing.assert_allclose(served(z), decoder(z), rtol=1e-5, atol=1e-5)
-    decoder.layers[-1].kernel.assign_add(keras.ops.ones_like(decoder.layers[-1].kernel))  # one set of weights
-    np.testing.assert_allclose(served(z), decoder(z), rtol=1e-5, atol=1e-5)
 
 
 # -- what is written ------------------------------------------------------------------------------------------------

@@ -18,7 +18,6 @@ from keras_vae.gaussian import MAX_LOG_VAR
 from keras_vae.models import VAE, Autoencoder
 from keras_vae.models.hierarchical import LatentPrior
 from keras_vae.serving import checks, noise
-from keras_vae.serving.faster import faster
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def build(model, binarization="none"):
     network = tf.function(
         lambda image, *label: encode(model, image, *label), input_signature=[pixels, *labels], autograph=False
     )
-    decode = tf.function(decoding(model), input_signature=[code, *labels], autograph=False)
+    decode = tf.function(model.decode, input_signature=[code, *labels], autograph=False)
 
     def served(*label):
         def encode(image):
@@ -278,17 +277,6 @@ def encode(model, image, *label):
     """Images float32 [b, ...] -> dict of float32 [b, d]: z_mean and z_log_var of a VAE, z of an autoencoder."""
     encoded = model.encode(image, *label)
     return dict(zip(("z_mean", "z_log_var"), encoded, strict=True)) if isinstance(model, VAE) else {"z": encoded}
-
-
-def decoding(model):
-    """The function z [b, d] -> images that `model.decode` is, with the decoder in its faster form."""
-    decoder = faster(model.decoder)
-
-    def decode(z, *label):
-        params = ops.cast(decoder([z, *label] if label else z, training=False), "float32")
-        return ops.clip(model.likelihood.mean(params), 0.0, 1.0)
-
-    return decode
 
 
 def draw_posterior(z_mean, z_log_var, seed):
