@@ -1,4 +1,4 @@
-"""Layers: the reparameterization trick, the corruption of inputs, class labels as vectors, and a convolution to images."""
+"""Layers: the reparameterization trick, corruptions of inputs, class labels as vectors, a convolution to images."""
 
 import math
 from functools import cached_property
