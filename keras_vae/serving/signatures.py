@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
 from keras_vae import priors
 from keras_vae.config import InputError
