@@ -24,6 +24,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+from tables import write_section
 
 TABLE = Path(__file__).with_suffix(".md")
 MATRIX = 2048
@@ -74,7 +75,7 @@ SYSTEMS = {
     "torch.compile": ("pytorch", {"compiled": True}),
     "JAX scan": ("jax_scan", {}),
 }
-SCORED, SAMPLES = 400, 5000  # images in a pass of scoring, and draws for each
+SCORED, SAMPLES = 1000, 5000  # images in a pass of scoring, and draws for each
 
 
 @click.command(help=__doc__)
@@ -97,16 +98,8 @@ def main(works, rounds, threads, mnist_dir, worker):
         for name in names:
             systems = ["scoring", "one image at a time"] if name == "nll" else list(SYSTEMS)
             found = measure(name, ["matrix products", *systems], images, rounds, threads)
-            write(section(name, found), heading(threads))
+            write_section(TABLE, section(name, found), heading(threads))
     click.echo(TABLE.read_text())
-
-
-def write(lines, heading):
-    """Puts the section of one work into the table, in the place of the one that is there."""
-    text = TABLE.read_text() if TABLE.exists() else ""
-    sections = {part.partition("\n")[0]: f"## {part.strip()}" for part in text.split("\n## ")[1:]}
-    sections[lines[0].removeprefix("## ")] = "\n".join(lines).strip()
-    TABLE.write_text("\n\n".join(["\n".join(heading).strip(), *sections.values()]) + "\n")
 
 
 _PREPARE = """
