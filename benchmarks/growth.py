@@ -124,7 +124,7 @@ def scoring(num_samples):
 
     keras.utils.set_random_seed(0)
     encoder, decoder = networks.build("mlp", (28, 28, 1), 50, hidden=(200, 200), activation="tanh")
-    vae, images = VAE(encoder, decoder, seed=0), max(20, 100_000 // num_samples)
+    vae, images = VAE(encoder, decoder, seed=0), max(100, 1_000_000 // num_samples)
     x = np.random.default_rng(0).integers(0, 2, (images, 28, 28, 1)).astype("float32")
     evaluation.marginal_likelihood(vae, x, num_samples)
     start = time.perf_counter()
