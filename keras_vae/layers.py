@@ -85,9 +85,9 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
     """Keras's layer of this name, in a faster form where a decoder ends: the same arguments, weights and outputs.
 
     A transposed convolution of stride 1 to one or three channels leaves most of a CPU's vector units idle. Here the
-    products of all taps of the kernel are one matrix product, and a convolution with a constant kernel of zeros and
-    ones sums them: out[p] = sum over taps k of kernel[k] x[p - k + centre]. Other layers, and all on a GPU, are
-    computed as Keras does. docs/performance.md has the figures.
+    products of all taps of the kernel are one matrix product, a depthwise convolution with a constant kernel of zeros
+    and ones moves each to its place, and they are summed: out[p] = sum over taps k of kernel[k] x[p - k + centre].
+    Other layers, and all on a GPU, are computed as Keras does. docs/performance.md has the figures.
 
     Example:
 
@@ -104,7 +104,8 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
             return super().call(inputs)
         rows, columns, filters, depth = self.kernel.shape
         taps = ops.transpose(ops.reshape(self.kernel, (-1, depth)))  # [depth, rows * columns * filters]
-        outputs = ops.conv(ops.matmul(inputs, taps), self._places(rows, columns, filters), padding="same")
+        moved = ops.depthwise_conv(ops.matmul(inputs, taps), self._places(rows, columns, filters), padding="same")
+        outputs = ops.sum(ops.reshape(moved, (*ops.shape(moved)[:3], rows * columns, filters)), axis=-2)
         if self.use_bias:
             outputs += self.bias
         return self.activation(outputs)
@@ -121,10 +122,9 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
         )
 
     def _places(self, rows, columns, filters):
-        """The kernel that takes the product of each tap from the pixel that it belongs to."""
-        across, down = np.eye(columns)[::-1], np.eye(rows)[::-1]
-        places = np.einsum("ra,cb,fg->rcabfg", down, across, np.eye(filters))
-        return places.reshape(rows, columns, -1, filters).astype(self.compute_dtype)
+        """The kernel [rows, columns, products, 1] that takes the product of each tap from the pixel of that tap."""
+        places = np.einsum("ra,cb->rcab", np.eye(rows)[::-1], np.eye(columns)[::-1]).reshape(rows, columns, -1)
+        return np.repeat(places, filters, axis=-1)[..., None].astype(self.compute_dtype)
 
 
 class RandomLayer(keras.layers.Layer):

@@ -227,7 +227,7 @@ def test_sampling_works_inside_a_functional_model():
 # -- the transposed convolution -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("mixed_float16", 2e-3)])
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("mixed_float16", 5e-3)])
 @pytest.mark.parametrize(
     ("options", "has_faster_form"),
     [
@@ -242,6 +242,7 @@ def test_sampling_works_inside_a_functional_model():
     ],
 )
 def test_another_form_of_a_transposed_convolution_is_another_function(options, has_faster_form, dtype, tolerance):
+    keras.utils.set_random_seed(0)
     options = {"padding": "same", "bias_initializer": "random_normal", "dtype": dtype, **options}
     layer, expected = Conv2DTranspose(**options), keras.layers.Conv2DTranspose(**options)
     x = tf.constant(np.random.default_rng(0).normal(size=(4, 5, 7, 6)), "float32")
