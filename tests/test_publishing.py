@@ -153,6 +153,13 @@ def test_the_wheel_holds_the_weights_and_the_pages(tmp_path):
     assert held == expected | {"keras_vae_cli.py"}
 
 
+def test_a_folder_of_the_same_name_does_not_hide_the_package(tmp_path):
+    (tmp_path / "keras_vae").mkdir()  # as a checkout has, seen from the folder that it is in
+    found = "import importlib.util; print(importlib.util.find_spec('keras_vae').origin)"
+    origin = subprocess.run([sys.executable, "-c", found], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert origin.stdout.strip().endswith("__init__.py"), "a folder without one was found instead"
+
+
 def test_the_models_are_few_and_small():
     files = [path for path in presets.WEIGHTS.rglob("*") if path.is_file()]
     assert ("mlp", "mnist") in SHIPPED and sum(path.stat().st_size for path in files) < 6e6
