@@ -103,9 +103,11 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
         if not self._has_faster_form():
             return super().call(inputs)
         rows, columns, filters, depth = self.kernel.shape
+        height, width = ops.shape(inputs)[1:3]
         taps = ops.transpose(ops.reshape(self.kernel, (-1, depth)))  # [depth, rows * columns * filters]
-        moved = ops.depthwise_conv(ops.matmul(inputs, taps), self._places(rows, columns, filters), padding="same")
-        outputs = ops.sum(ops.reshape(moved, (*ops.shape(moved)[:3], rows * columns, filters)), axis=-2)
+        products = ops.reshape(ops.matmul(ops.reshape(inputs, (-1, depth)), taps), (-1, height, width, taps.shape[-1]))
+        moved = ops.depthwise_conv(products, self._places(rows, columns, filters), padding="same")
+        outputs = ops.sum(ops.reshape(moved, (-1, height, width, rows * columns, filters)), axis=-2)
         if self.use_bias:
             outputs += self.bias
         return self.activation(outputs)
