@@ -35,7 +35,7 @@ KINDS = {
         (0.5, 1, 2, 5, 10),
     ),
 }
-STEPS = 1024  # in an epoch of the MLPs, so that `fit` compiles them
+STEPS = 1024  # in an epoch of the MLPs
 
 
 @click.command(help=__doc__)
@@ -82,7 +82,7 @@ def heading(threads):
     ]
 
 
-def trained(model, data, images, epochs=4, jit_compile="auto"):
+def trained(model, data, images, epochs=4, jit_compile=True):
     """(Median seconds of the epochs after the first, images in one)."""
     import keras
 
@@ -99,12 +99,12 @@ def trained(model, data, images, epochs=4, jit_compile="auto"):
     return statistics.median(seconds[1:] or seconds), images
 
 
-def mlp(batch_size=128, latent_dim=100, hidden=(128,), steps=STEPS, draws=1, jit_compile="auto"):
+def mlp(batch_size=128, latent_dim=100, hidden=(128,), steps=STEPS, draws=1):
     from keras_vae import VAE, networks, objectives
 
     encoder, decoder = networks.build("mlp", (28, 28, 1), latent_dim, hidden=hidden)
     model = VAE(encoder, decoder, objective=objectives.IWAE(draws) if draws > 1 else "elbo")
-    return trained(model, _batches(batch_size, steps, 28, 1), steps * batch_size, jit_compile=jit_compile)
+    return trained(model, _batches(batch_size, steps, 28, 1), steps * batch_size)
 
 
 def _batches(batch_size, steps, size, channels):
@@ -137,7 +137,7 @@ def conv(size):
 
     encoder, decoder = networks.build("conv", (size, size, 1), 20, hidden=(32, 64))
     steps = max(2, 40 * 28**2 // size**2)
-    return trained(VAE(encoder, decoder), _batches(32, steps, size, 1), steps * 32)
+    return trained(VAE(encoder, decoder), _batches(32, steps, size, 1), steps * 32, jit_compile="auto")
 
 
 def stream(gigabytes):
@@ -149,14 +149,14 @@ def stream(gigabytes):
     steps = round(gigabytes * 1e9 / (4 * np.prod(shape)))
     data = tf.data.Dataset.range(steps).map(lambda step: tf.random.stateless_uniform(shape, [0, step])).prefetch(2)
     encoder, decoder = networks.build("mlp", shape[1:], 20, hidden=(128,))
-    return trained(VAE(encoder, decoder), data, steps * shape[0], epochs=1, jit_compile=True)
+    return trained(VAE(encoder, decoder), data, steps * shape[0], epochs=1)
 
 
 MEASURES = {
     "batch": lambda value: mlp(batch_size=value),
     "latent": lambda value: mlp(latent_dim=value),
     "draws": lambda value: mlp(
-        batch_size=20, latent_dim=50, hidden=(200, 200), draws=value, steps=max(64, STEPS // value), jit_compile=True
+        batch_size=20, latent_dim=50, hidden=(200, 200), draws=value, steps=max(64, STEPS // value)
     ),
     "scoring": scoring,
     "size": conv,

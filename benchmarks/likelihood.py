@@ -9,6 +9,7 @@ set takes hours; the table is written from whatever is in the folder RUNS.
 
 import csv
 import datetime
+import itertools
 import json
 import os
 import platform
@@ -43,6 +44,7 @@ STAGES = {
 }
 # of these the total correlation is compared, which differs by little: with several seeds
 SEEDS = [(name, seed, f"{name}-seed{seed}") for seed in (0, 1, 2) for name in ("beta", "beta-tc")]
+FOLDERS = {name: [folder for preset, _, folder in SEEDS if preset == name] for name in ("beta", "beta-tc")}
 STAGES |= {folder: [(folder, f"{name} --seed {seed}")] for name, seed, folder in SEEDS}
 # name -> (published NLL and its source, what is to be reached)
 PUBLISHED = {
@@ -66,9 +68,9 @@ PUBLISHED = {
 @click.option("--no-training", is_flag=True, help="Score and write what is there.")
 def main(names, mnist_dir, runs, threads, samples, no_training):
     try:
-        for name in names or STAGES:
+        for name in itertools.chain.from_iterable(FOLDERS.get(asked, [asked]) for asked in names or STAGES):
             if name not in STAGES:
-                raise InputError(f"Unknown name {name!r}. Expected one of: {', '.join(STAGES)}.")
+                raise InputError(f"Unknown name {name!r}. Expected one of: {', '.join([*STAGES, *FOLDERS])}.")
             before = None
             for folder, arguments in STAGES[name] if not no_training else ():
                 train(arguments.split(), runs / folder, before, mnist_dir, threads)
