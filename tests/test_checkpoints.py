@@ -160,6 +160,7 @@ def test_a_run_whose_newest_checkpoint_is_damaged_still_ends_with_the_same_bits(
     assert chaos.bits(tmp_path / "run") == alone
 
 
+@pytest.mark.slow
 def test_sigkill_at_random_moments_changes_no_bit(tmp_path):
     arguments = [*ARGUMENTS, "--epochs", "10", "--checkpoint-every", "1"]
     differing, met, _ = chaos.differences("one device", 3, tmp_path, random.Random(1), arguments, pause=0.1)
@@ -181,6 +182,7 @@ def wait_for_training(path):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_says_how_to_continue(tmp_path):
     process = start(tmp_path / "run")
     wait_for_training(tmp_path / "run")
@@ -230,6 +232,7 @@ def test_a_signal_outside_of_training_stops_there_and_handlers_are_put_back():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_old_checkpoint_says_so_and_the_run_goes_on_after_room_was_made(tmp_path):
     size = 64 * 1024  # less than a checkpoint: the limit is set when there is one already
     process = start(tmp_path / "run", "--checkpoint-every", "1")

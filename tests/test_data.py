@@ -578,6 +578,7 @@ def test_a_data_dir_that_cannot_be_written_is_named(mnist_dir, tmp_path):
         open_dataset("auto", mnist_dir=mnist_dir, data_dir=tmp_path / "file" / "deeper")
 
 
+@pytest.mark.slow
 def test_an_interrupted_preparation_leaves_nothing_that_is_used(mnist_dir, tmp_path):
     code = f"from keras_vae.data import load; load('mnist', mnist_dir={str(mnist_dir)!r}, data_dir={str(tmp_path)!r})"
     command = [sys.executable, "-c", code]

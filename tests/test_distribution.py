@@ -91,11 +91,13 @@ def assert_same(label, left, right):
             np.testing.assert_allclose(right[name], left[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", ALL + MORE)
 def test_two_devices_train_and_score_like_one(label, found):
     assert_same(label, found[0], found[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", SOME + MORE)
 def test_two_workers_train_and_score_like_one_process(label, found):
     assert_same(label, found[0], found[2])
@@ -103,6 +105,7 @@ def test_two_workers_train_and_score_like_one_process(label, found):
         np.testing.assert_array_equal(found[2][name], found[3][name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_callbacks_act_under_a_strategy(found):
     for each in found:
         np.testing.assert_allclose(each["callbacks/log-learning_rate"], [1e-3, 1e-3, 1e-4], rtol=1e-6)
@@ -111,6 +114,7 @@ def test_callbacks_act_under_a_strategy(found):
 REPLICAS = pytest.mark.parametrize("process", [1, 2, 3], ids=["two devices", "first worker", "second worker"])
 
 
+@pytest.mark.slow
 @REPLICAS
 def test_an_infinite_gradient_on_one_replica_skips_the_float16_step_on_all(process, found):
     first, second, third = (
@@ -122,6 +126,7 @@ def test_an_infinite_gradient_on_one_replica_skips_the_float16_step_on_all(proce
     assert np.isfinite(third["weights"]).all() and np.abs(third["weights"] - second["weights"]).max() > 1e-5
 
 
+@pytest.mark.slow
 @REPLICAS
 @pytest.mark.parametrize("label", ["infinite-gradient", "infinite-loss"])
 def test_a_float32_value_that_is_infinite_on_one_replica_stops_all_with_the_step_named(label, process, found):
@@ -130,6 +135,7 @@ def test_a_float32_value_that_is_infinite_on_one_replica_stops_all_with_the_step
     np.testing.assert_array_equal(before, after)
 
 
+@pytest.mark.slow
 def test_what_cannot_work_is_refused_at_compile_with_what_to_use(found):
     for name, expected in (
         ("optimizer", "inside the scope"),
@@ -140,6 +146,7 @@ def test_what_cannot_work_is_refused_at_compile_with_what_to_use(found):
         assert expected in str(found[1][f"refusals/{name}"])
 
 
+@pytest.mark.slow
 def test_noise_differs_between_replicas_and_between_steps(found):
     draws = found[1]["noise/draws"]  # of 2 steps and 2 replicas
     assert len(draws) == 4
@@ -164,6 +171,7 @@ def two_replicas(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_runs_on_and_is_continued_with_another_number_of_replicas(two_replicas, tmp_path):
     alone, moved = two_replicas / "alone", tmp_path / "moved"
     assert (
@@ -187,10 +195,12 @@ def test_a_run_says_what_it_runs_on_and_is_continued_with_another_number_of_repl
     np.testing.assert_allclose(left, right, rtol=5e-2, atol=1e-2)  # nats; other noise from there on
 
 
+@pytest.mark.slow
 def test_a_sigkill_of_two_replicas_changes_no_bit(two_replicas):
     check_that_a_sigkill_changes_no_bit("two replicas", two_replicas)
 
 
+@pytest.mark.slow
 def test_a_sigkill_of_one_of_two_workers_changes_no_bit(tmp_path):
     check_that_a_sigkill_changes_no_bit("two workers", tmp_path)
 

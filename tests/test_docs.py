@@ -135,11 +135,13 @@ def toured(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_tour_leaves_what_it_says(toured):
     for name in ("generated.png", "digits.png", "codes.npz", "vae.keras", "runs/mlp/report.html", "export/encoder/1"):
         assert (toured / name).exists(), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_blocks_of_a_page_run_in_order(page, toured, tmp_path):
     folder = tmp_path / "work"
@@ -155,6 +157,7 @@ def test_blocks_of_a_page_run_in_order(page, toured, tmp_path):
     run_page(page, folder)
 
 
+@pytest.mark.slow
 def test_a_block_that_fails_is_noticed(tmp_path):
     for block in ("sh\nkeras-vae generate nothing", "sh\nmake all", "python\n1 / 0", "pycon\n>>> 1\n2"):
         page = tmp_path / "page.md"
@@ -163,6 +166,7 @@ def test_a_block_that_fails_is_noticed(tmp_path):
             run_page(page, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning_and_its_notebook_runs(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "docs", str(tmp_path / "site")]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""}

@@ -95,6 +95,7 @@ def test_beta_raises_reconstruction_loss_and_lowers_kl(planted):
     assert logs[1.0]["loss"] < logs[5.0]["reconstruction_loss"] + logs[5.0]["kl_loss"] - 0.1  # the better bound
 
 
+@pytest.mark.slow
 def test_one_epoch_of_mlp_on_mnist_is_under_130_nats(mnist_dir, mnist_data_dir):
     from keras_vae import data
 

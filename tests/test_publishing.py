@@ -138,6 +138,7 @@ def test_weights_that_are_not_there_are_refused_with_those_that_are():
         keras_vae.VAE.from_preset("denoising-autoencoder", weights="mnist")
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_weights_and_the_pages(tmp_path):
     package, source = REPOSITORY / "keras_vae", tmp_path / "source"
     shutil.copytree(package, source / "keras_vae", ignore=shutil.ignore_patterns("__pycache__"))

@@ -287,6 +287,7 @@ def drag(browser, identifier, *points):
     actions.release().perform()
 
 
+@pytest.mark.slow
 def test_a_point_dragged_over_the_plane_decodes_as_in_keras(browser, plane_page):
     path, model = plane_page
     open_page(browser, path)
@@ -296,6 +297,7 @@ def test_a_point_dragged_over_the_plane_decodes_as_in_keras(browser, plane_page)
     np.testing.assert_allclose(z, [0.5 * radius, 0.2 * radius], atol=0.02 * radius)
 
 
+@pytest.mark.slow
 def test_the_keyboard_moves_the_plane_and_the_sliders(browser, plane_page, slider_page):
     from selenium.webdriver import Keys
 
@@ -312,12 +314,14 @@ def test_the_keyboard_moves_the_plane_and_the_sliders(browser, plane_page, slide
     assert "z[19] = " in browser.find_element("id", "status").text  # a screen reader says where it is
 
 
+@pytest.mark.slow
 def test_sliders_are_the_dimensions_with_the_most_kl(browser, slider_page):
     open_page(browser, slider_page[0])
     sliders = browser.find_elements("css selector", "#sliders input")
     assert [slider.get_attribute("id") for slider in sliders] == [f"z{dim}" for dim in range(19, 11, -1)]
 
 
+@pytest.mark.slow
 def test_draws_come_from_the_prior_and_decode(browser, slider_page):
     open_page(browser, slider_page[0])
     draws = []
@@ -329,6 +333,7 @@ def test_draws_come_from_the_prior_and_decode(browser, slider_page):
     assert not assert_decoded(browser, slider_page[1]).any()
 
 
+@pytest.mark.slow
 def test_another_class_of_the_same_code_decodes_as_in_keras(browser, tmp_path):
     from selenium.webdriver import Keys
 
@@ -346,6 +351,7 @@ def test_another_class_of_the_same_code_decodes_as_in_keras(browser, tmp_path):
     assert "model.generate([0, 1, 2], seed=1)" in path.read_text() and "labels=True" in path.read_text()
 
 
+@pytest.mark.slow
 def test_morphing_leads_from_one_code_to_the_other(browser, slider_page):
     path, model = slider_page
     open_page(browser, path)
@@ -359,6 +365,7 @@ def test_morphing_leads_from_one_code_to_the_other(browser, slider_page):
         np.testing.assert_allclose(z, (1 - share) * codes[0] + share * codes[1], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_what_is_chosen_drawn_or_opened_is_encoded_as_in_keras(browser, slider_page, tmp_path):
     path, model = slider_page
     open_page(browser, path)
@@ -379,6 +386,7 @@ def test_what_is_chosen_drawn_or_opened_is_encoded_as_in_keras(browser, slider_p
     np.testing.assert_allclose(encoded(), PIXELS[5].ravel(), atol=1.5 / 255)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["mlp", "mlp-128-100"])
 def test_a_frame_of_the_mlp_presets_takes_under_16_milliseconds(preset, browser, tmp_path):
     open_page(browser, make_report(tmp_path, preset)[0])
@@ -390,6 +398,7 @@ def test_a_frame_of_the_mlp_presets_takes_under_16_milliseconds(preset, browser,
     assert np.median(frames) < 16
 
 
+@pytest.mark.slow
 def test_the_page_fits_a_phone_and_follows_the_theme(browser, plane_page):
     open_page(browser, plane_page[0])
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", SCREENS["phone"])
@@ -408,6 +417,7 @@ def test_the_page_fits_a_phone_and_follows_the_theme(browser, plane_page):
     assert browser.find_element("id", "figures").is_displayed()
 
 
+@pytest.mark.slow
 def test_everything_that_can_be_used_has_a_name_for_screen_readers(browser, plane_page):
     open_page(browser, plane_page[0])
     browser.execute_cdp_cmd("Accessibility.enable", {})
@@ -421,6 +431,7 @@ def test_everything_that_can_be_used_has_a_name_for_screen_readers(browser, plan
     assert len(roles["slider"]) == 3 and len(roles["button"]) >= 24 and len(roles["combobox"]) == 2
 
 
+@pytest.mark.slow
 def test_without_javascript_the_figures_show(browser, plane_page):
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
@@ -432,6 +443,7 @@ def test_without_javascript_the_figures_show(browser, plane_page):
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
+@pytest.mark.slow
 def test_the_page_loads_nothing_and_complains_of_nothing(browser, plane_page, tmp_path):
     browser.get_log("browser")
     for path in (plane_page[0], make_report(tmp_path, "pca")[0]):

@@ -201,6 +201,7 @@ def free_port():
         return found.getsockname()[1]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     SERVER is None,
     reason="tensorflow_model_server is not here: set TENSORFLOW_MODEL_SERVER to it. Nothing else runs the real server.",

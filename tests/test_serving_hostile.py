@@ -29,6 +29,7 @@ def requests_of(contract, name):
     return good, bad
 
 
+@pytest.mark.slow
 def test_malformed_requests_through_the_c_api(exported, tmp_path, capsys):
     _, written, contract = exported
     count = 0
@@ -135,6 +136,7 @@ def cc_session(tmp_path_factory):
     return program
 
 
+@pytest.mark.slow
 def test_requests_through_cc(exported, cc_session, tmp_path):
     _, written, contract = exported
     for name, path in written.paths.items():

@@ -87,6 +87,7 @@ def test_what_people_edited_is_kept(tmp_path):
     assert json.loads((tmp_path / "contract.json").read_text())["version"] == 2
 
 
+@pytest.mark.slow
 def test_a_poller_never_sees_a_version_that_does_not_load(tmp_path, whole):
     """200 versions put in place by the exporter's own code, five of them by whole exports."""
     expected = {name: content(whole / name) for name in MODELS}
@@ -193,6 +194,7 @@ def test_a_crash_at_every_single_step_leaves_the_old_state_or_the_new_one(tmp_pa
     assert all(version == 2 for ready, version in outcomes if ready), "what was ready is put in place"
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments_leave_only_whole_versions(tmp_path, whole):
     """SIGKILL of processes that put versions in place as fast as they can; then another goes on."""
     script = f"""
@@ -232,6 +234,7 @@ def test_kills_at_random_moments_leave_only_whole_versions(tmp_path, whole):
         assert all(content(tmp_path / name / str(version)) == content(whole / name) for version in versions[0])
 
 
+@pytest.mark.slow
 def test_an_export_that_was_killed_is_swept_away_by_the_next(tmp_path):
     """The real thing: a process in the middle of `export_saved_models`."""
     script = f"""

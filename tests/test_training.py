@@ -148,6 +148,7 @@ def trained(tmp_path_factory):
     return train
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_trains_evaluates_draws_and_exports(name, trained):
     run = trained(name)
@@ -163,6 +164,7 @@ def test_every_preset_trains_evaluates_draws_and_exports(name, trained):
     assert {path.stem for path in (run.path / "figures").glob("*.png")} == expected
 
 
+@pytest.mark.slow
 def test_the_export_of_every_preset_verifies(trained):
     folders = [str(trained(name).path / "export") for name in PRESETS]
     command = [sys.executable, verify.__file__, *folders]
