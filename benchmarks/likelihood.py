@@ -50,7 +50,7 @@ STAGES |= {folder: [(folder, f"{name} --seed {seed}")] for name, seed, folder in
 PUBLISHED = {
     "burda-vae": ("86.76 (Burda et al. 2016, table 1)", "88.5"),
     "burda-iwae": ("84.78 (Burda et al. 2016, table 1)", "87.3"),
-    "burda-dreg": ("84.32 with z 100 (Tucker et al. 2019)", "better than burda-iwae"),
+    "burda-dreg": ("84.32 with z 100 (README of github.com/nbip/IWAE)", "better than burda-iwae"),
     "burda-2layer": ("82.90 (Burda et al. 2016, table 1)", "better than burda-iwae"),
     "vampprior-standard": ("84.50 (Tomczak and Welling 2018)", ""),
     "vampprior": ("82.38 (Tomczak and Welling 2018)", "1 nat better than vampprior-standard"),

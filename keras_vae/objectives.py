@@ -48,8 +48,9 @@ class ELBO(Objective):
         warmup_steps: Int. Over this many training steps the weight rises linearly from 0 to `beta`. Evaluation
             always uses `beta`.
         cycle_steps: Int, at least `warmup_steps`: the weight starts again from 0 every so many steps; 0 for never.
-        free_bits: Float, nats for each latent dimension: the KL of an image is not pushed below that. It acts on each
-            dimension where the prior has a closed KL for each, and otherwise on each stochastic layer as a whole.
+        free_bits: Float, nats for each latent dimension: the KL of an image is not pushed below that. The paper takes
+            the mean over a minibatch first. It acts on each dimension where the prior has a closed KL for each, and
+            otherwise on each stochastic layer as a whole.
 
     Example:
 

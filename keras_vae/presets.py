@@ -220,7 +220,7 @@ PRESETS = {
         _preset(
             "beta-tc",
             "beta-TC-VAE, beta = 4.25, on the mlp",
-            "less total correlation than beta at equal reconstruction",
+            "total correlation beside beta's at equal reconstruction",
             objective="beta_tc",
             beta=4.25,
             output_bias="data_mean",
