@@ -2,7 +2,9 @@
 
 import sys
 
-from keras_vae_cli import main
-
 if __name__ == "__main__":
-    sys.exit(main(["train", *sys.argv[1:]]))
+    sys.argv = ["keras-vae", "train", *sys.argv[1:]]  # first, for then keras_vae starts as the command line does
+
+    from keras_vae.cli import main
+
+    sys.exit(main())

@@ -10,7 +10,6 @@ import os
 import platform
 import statistics
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -30,6 +29,8 @@ def main(rounds, threads):
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
+    from keras_vae.installed import version
+
     lines = [
         "# A training step, taken apart",
         "",

@@ -20,7 +20,6 @@ import sys
 import tempfile
 import time
 import zipfile
-from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -40,11 +39,10 @@ if devices > 1:
     import tensorflow as tf
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
-import keras_vae_cli
-from keras_vae import training
+from keras_vae import cli, training
 training.draw = training.write_report = lambda *_, **__: None
 training.serving.export_saved_models = training.plotting.save_animation = lambda *_, **__: None
-sys.exit(keras_vae_cli.main(["train", *sys.argv[2:]]))
+sys.exit(cli.main(["train", *sys.argv[2:]]))
 """
 # name -> (processes, logical devices of each, options)
 CASES = {
@@ -177,6 +175,8 @@ def logs(run_dir):
 
 def table(rows, total, wrong, kills, seed):
     """The cases that are done so far, as Markdown."""
+    from keras_vae.installed import version
+
     lines = [
         "# Kills",
         "",

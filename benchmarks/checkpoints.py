@@ -13,7 +13,6 @@ import os
 import platform
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -117,6 +116,8 @@ def ratio(first, second):
 @click.option("--epochs", default=1, show_default=True, help="Epochs of a measurement.")
 @click.option("--mnist-dir", help="Folder with the four official MNIST files; see `keras-vae train --help`.")
 def main(rounds, epochs, mnist_dir):
+    from keras_vae.installed import version
+
     images = open_dataset("mnist", mnist_dir=mnist_dir)
     ours, theirs = images_a_second(images, 2 * rounds)
     with_saves, without, saving = epochs_with_and_without(images, epochs, rounds)

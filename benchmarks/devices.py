@@ -12,7 +12,6 @@ import platform
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -59,6 +58,8 @@ def compared(one, two):
 
 def table(rows, count):
     """The rows that there are so far, as Markdown."""
+    from keras_vae.installed import version
+
     lines = [
         "# One device and two",
         "",

@@ -14,7 +14,6 @@ import statistics
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -70,6 +69,8 @@ def measured(kind, value, threads):
 
 
 def heading(threads):
+    from keras_vae.installed import version
+
     return [
         "# As the work grows",
         "",

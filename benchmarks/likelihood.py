@@ -17,12 +17,10 @@ import resource
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import click
 
-import keras_vae_cli  # noqa: F401  no TensorFlow in this process until it is needed
 from keras_vae.config import InputError
 from keras_vae.runs import Run, write_json
 
@@ -114,7 +112,7 @@ def keras_vae(arguments, threads):
     environment = {**os.environ}
     environment |= {name: str(threads) for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")}
     started, used = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "-c", "import sys, keras_vae_cli; sys.exit(keras_vae_cli.main(sys.argv[1:]))"]
+    command = [sys.executable, "-m", "keras_vae"]
     if subprocess.run([*command, *arguments], env=environment).returncode:
         raise InputError(f"This command failed: keras-vae {' '.join(arguments)}")
     now = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -124,6 +122,8 @@ def keras_vae(arguments, threads):
 
 def table(runs):
     """What was reached, as Markdown, from the folder of the runs."""
+    from keras_vae.installed import version
+
     lines = [
         "# Published likelihoods, repeated",
         "",

@@ -11,7 +11,6 @@ import datetime
 import os
 import platform
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -79,6 +78,8 @@ def sgemm_rate(tf):
 
 def write(measured, threads):
     """Writes the table from measured [rounds, (sampling, sgemm), (clock, process)], GFLOP/s."""
+    from keras_vae.installed import version
+
     rates, shares = np.median(measured, axis=0), np.median(measured[:, 0] / measured[:, 1], axis=0)
     minutes = IMAGES * SAMPLES * OPERATIONS / rates[:, 0] / 6e10
     text = f"""# Importance sampling

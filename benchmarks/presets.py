@@ -15,12 +15,10 @@ import platform
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import click
 
-import keras_vae_cli  # noqa: F401  no TensorFlow in this process until it is needed
 from keras_vae.config import InputError
 from keras_vae.presets import PRESETS, get_preset
 from keras_vae.runs import Run, write_json
@@ -123,7 +121,7 @@ def main(names, mnist_dir, runs):
 def train(name, path, mnist_dir):
     """Trains one preset in a process of its own and writes down how long it took."""
     started = time.monotonic()
-    command = [sys.executable, "-c", "import sys, keras_vae_cli; sys.exit(keras_vae_cli.main(sys.argv[1:]))"]
+    command = [sys.executable, "-m", "keras_vae"]
     command += ["train", name, "--dataset", "mnist", "--run-dir", str(path)]
     command += ["--mnist-dir", mnist_dir] if mnist_dir else []
     if subprocess.run(command).returncode:
@@ -133,6 +131,8 @@ def train(name, path, mnist_dir):
 
 def table(runs):
     """The table of all finished runs, as Markdown."""
+    from keras_vae.installed import version
+
     finished = {name: runs / name for name in PRESETS if (runs / name / "minutes.json").exists()}
     results = {name: json.loads((path / "evaluation.json").read_text())["results"] for name, path in finished.items()}
     minutes = {name: json.loads((path / "minutes.json").read_text())["minutes"] for name, path in finished.items()}

@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -225,6 +224,8 @@ def scoring(work, images):
 
 
 def heading(threads):
+    from keras_vae.installed import version
+
     versions = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "keras", "torch", "jax", "numpy"))
     return [
         "# Speed",

@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import chaos
@@ -30,7 +29,6 @@ ARGUMENTS = (
     "mlp --dataset digits --hidden 64 --latent-dim 4 --epochs 6 --batch-size 50 --binarization dynamic "
     "--nll-samples 5 --nll-images 50 --checkpoint-every 5"
 ).split()
-WORKER = "import sys, keras_vae_cli; sys.exit(keras_vae_cli.main(sys.argv[1:]))"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(chaos.REPOSITORY), "CUDA_VISIBLE_DEVICES": "-1"}
 TIMEOUT = 900  # seconds
 KILLS = 8  # with 2 and with 3 workers, the chief and the last, and two ways to start again
@@ -61,7 +59,7 @@ def kill_unsupervised(workers, victim, run_dir, chance):
     def start(index):
         task = {"type": "worker", "index": index}
         environment = {**ENVIRONMENT, "TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": task})}
-        command = [sys.executable, "-c", WORKER, "train", "--strategy", "multiworker", *ARGUMENTS]
+        command = [sys.executable, "-m", "keras_vae", "train", "--strategy", "multiworker", *ARGUMENTS]
         with open(f"{run_dir}.log", "ab") as log:
             return subprocess.Popen([*command, "--run-dir", str(run_dir)], env=environment, stdout=log, stderr=log)
 
@@ -94,6 +92,8 @@ def wait_for_step(run_dir, step, alive):
 
 def table(rows, seed):
     """The rows that there are so far, as Markdown."""
+    from keras_vae.installed import version
+
     lines = [
         "# A worker is killed",
         "",

@@ -2,6 +2,9 @@
 
 import importlib
 import sys
+from pathlib import Path
+
+from keras_vae import installed
 
 __version__ = "0.1.0"
 
@@ -17,6 +20,7 @@ _NAMES = {
     "export_saved_models": "serving",
 }
 _MODULES = (
+    "callbacks",
     "config",
     "data",
     "evaluation",
@@ -48,7 +52,16 @@ def __dir__():
     return sorted([*globals(), *__all__])
 
 
+def _is_command_line():
+    """Whether this process is the command `keras-vae` or `python -m keras_vae`."""
+    arguments = getattr(sys, "argv", None) or [""]
+    if arguments[0] == "-m":  # Python looks for the module: what follows it are the arguments
+        return sys.orig_argv[-len(arguments)] == "keras_vae"
+    return Path(arguments[0]).stem == "keras-vae"
+
+
 # Importing the models registers them with Keras, so that `keras.saving.load_model` finds them. The command line
 # alone does without until a command needs it: `--help` must not wait for TensorFlow.
-if "keras_vae_cli" not in sys.modules:
+if not _is_command_line():
+    installed.check()
     importlib.import_module("keras_vae.models")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from keras_vae import __version__, installed
 from keras_vae.config import EXPORT_FORMATS, Config, InputError, RunStopped, sections
 from keras_vae.presets import PRESETS, find_weights, get_preset, weights_of
 
@@ -77,7 +78,7 @@ run_argument = click.argument("run", type=click.Path(path_type=Path))
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="TensorFlow's own messages are silenced; set TF_CPP_MIN_LOG_LEVEL=0 to see them.",
 )
-@click.version_option(package_name="keras-vae")
+@click.version_option(__version__)
 def cli():
     """Variational autoencoders in Keras: train, look at, evaluate and export."""
 
@@ -373,7 +374,7 @@ def main(arguments=None):
         return cli.main(arguments, prog_name="keras-vae", standalone_mode=False) or 0
     except click.ClickException as error:
         return _fail(error.format_message(), code=2)
-    except InputError as error:
+    except (InputError, installed.Unsupported) as error:
         return _fail(error, code=2)
     except OSError as error:
         return _fail(f"{error.strerror or error}: {error.filename or ''}", code=2)
@@ -391,13 +392,14 @@ def _fail(message, code):
 def _import_tensorflow():
     """Imports TensorFlow without its chatter, part of which it writes past every setting to standard error."""
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:  # somebody asked
-        return
+        return installed.check()
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     sys.stderr.flush()
     stderr = os.dup(2)
     try:
         with open(os.devnull, "w") as devnull:
             os.dup2(devnull.fileno(), 2)
+        installed.check()
         import tensorflow as tf
 
         tf.config.list_physical_devices()

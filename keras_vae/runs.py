@@ -13,17 +13,15 @@ checkpoints/      the state of a run that is not finished; gone when it is
 
 import json
 import os
-import platform
 import shutil
 import time
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
+from keras_vae import installed
 from keras_vae.config import Config, InputError
 
 CHECKPOINTS = "checkpoints"
-PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Run:
         facts = {
             **facts,
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "versions": package_versions(),
+            "versions": installed.versions(),
         }
         try:
             (path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
@@ -127,11 +125,6 @@ class Run:
     def open_data(self):
         """Opens the data that the run was trained on; see `keras_vae.data.open_dataset`."""
         return open_data(self.config)
-
-
-def package_versions():
-    """Versions of Python and of the packages that a result depends on: a dict."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 def open_data(config):

@@ -11,9 +11,9 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from keras_vae import cards, data, evaluation
+from keras_vae import cards, data, evaluation, installed
 from keras_vae.callbacks import duration
-from keras_vae.runs import package_versions, write_bytes, write_json
+from keras_vae.runs import write_bytes, write_json
 
 BATCH = 500
 SEED = 0  # of binarisation and samples: the same for all runs, so that they are scored on the same pixels
@@ -81,7 +81,7 @@ def evaluate(run, model, images, console, samples, count=None, estimator="import
             done=partial.load() if partial else None,
             on_batch=on_batch,
         )
-    card = evaluation.card(model, pixels, results, protocol=protocol, versions=package_versions())
+    card = evaluation.card(model, pixels, results, protocol=protocol, versions=installed.versions())
     write_json(run.path / "evaluation.json", card)
     if partial:
         partial.path.unlink(missing_ok=True)

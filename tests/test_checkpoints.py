@@ -209,8 +209,8 @@ def test_ctrl_c_saves_and_the_run_that_goes_on_ends_with_the_same_bits(alone, tm
 
 def test_a_second_ctrl_c_leaves_at_once():
     script = """
-import os, signal
-import keras_vae_cli  # so that TensorFlow is not imported
+import os, signal, sys
+sys.argv = ["keras-vae"]  # so that TensorFlow is not imported
 from keras_vae.stopping import StopSignals
 with StopSignals("") as signals, signals.deferred():
     os.kill(os.getpid(), signal.SIGINT)

@@ -313,13 +313,16 @@ def test_a_run_can_be_repeated_from_its_config(run, tmp_path, capsys):
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["presets"]])
 def test_help_does_not_wait_for_tensorflow(arguments):
-    command = "import sys, keras_vae_cli; code = keras_vae_cli.main(sys.argv[1:]); print('tensorflow' in sys.modules)"
+    command = (
+        "import sys; sys.argv[0] = 'keras-vae'; from keras_vae import cli; cli.main(sys.argv[1:]); "
+        "print('tensorflow' in sys.modules)"
+    )
     result = subprocess.run([sys.executable, "-c", command, *arguments], capture_output=True, text=True)
     assert result.stdout.strip().endswith("False") and not result.stderr
 
 
 def test_a_pipe_gets_lines_without_control_characters_and_no_chatter(tmp_path):
-    command = [sys.executable, "-c", "import sys, keras_vae_cli; sys.exit(keras_vae_cli.main(sys.argv[1:]))"]
+    command = [sys.executable, "-m", "keras_vae"]
     environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     result = subprocess.run(
         [*command, "train", *SHORT, "--epochs", "2", "--run-dir", tmp_path / "run"],

@@ -142,7 +142,7 @@ def test_weights_that_are_not_there_are_refused_with_those_that_are():
 def test_the_wheel_holds_the_weights_and_the_pages(tmp_path):
     package, source = REPOSITORY / "keras_vae", tmp_path / "source"
     shutil.copytree(package, source / "keras_vae", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE", "keras_vae_cli.py"):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, source)
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--wheel-dir", tmp_path]
     subprocess.run([sys.executable, "-m", "pip", "wheel", *options, source], check=True)
@@ -151,7 +151,7 @@ def test_the_wheel_holds_the_weights_and_the_pages(tmp_path):
     files = {path.relative_to(REPOSITORY) for path in package.rglob("*") if path.is_file()}
     expected = {path.as_posix() for path in files if "__pycache__" not in path.parts}
     assert {"keras_vae/weights/mnist/mlp/weights.npz", "keras_vae/report/page/page.html"} <= expected
-    assert held == expected | {"keras_vae_cli.py"}
+    assert held == expected
 
 
 def test_a_folder_of_the_same_name_does_not_hide_the_package(tmp_path):
@@ -189,8 +189,7 @@ def test_the_command_line_draws_digits_without_data_or_network(tmp_path, mnist_i
     work.mkdir()
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "TFDS_DATA_DIR": str(home)}
     environment |= {"PYTHONPATH": os.pathsep.join(sys.path), "http_proxy": "http://127.0.0.1:9"}
-    program = "import sys, keras_vae_cli; sys.exit(keras_vae_cli.main(sys.argv[1:]))"
-    command = [sys.executable, "-c", program, "generate", "mlp", "--count", "50", "--to", "digits.npy"]
+    command = [sys.executable, "-m", "keras_vae", "generate", "mlp", "--count", "50", "--to", "digits.npy"]
     done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in work.iterdir()] == ["digits.npy"]

@@ -18,7 +18,6 @@ import time
 import click
 
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL
-WORKER = "import sys, keras_vae_cli; sys.exit(keras_vae_cli.main(sys.argv[1:]))"
 FINAL = {2}  # exit codes of bad input: starting again would not help
 
 
@@ -39,7 +38,7 @@ def start(count, arguments):
     for index in range(count):
         task = {"type": "worker", "index": index}
         environment = {**os.environ, "TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": task})}
-        command = [sys.executable, "-c", WORKER, "train", "--strategy", "multiworker", *arguments]
+        command = [sys.executable, "-m", "keras_vae", "train", "--strategy", "multiworker", *arguments]
         stdout = None if index == 0 else subprocess.DEVNULL
         # a group of its own, so that Ctrl-C reaches the supervisor alone
         workers.append(subprocess.Popen(command, env=environment, stdout=stdout, start_new_session=True))
