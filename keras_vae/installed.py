@@ -65,7 +65,7 @@ def _backend():
         return sys.modules["keras"].backend.backend(), "what imported Keras before"
     if os.environ.get("KERAS_BACKEND"):
         return os.environ["KERAS_BACKEND"], "the environment variable KERAS_BACKEND"
-    home = Path.home() if os.access(Path.home(), os.W_OK) else Path("/tmp")
+    home = Path.home() if os.access(Path.home(), os.W_OK) else Path("/tmp")  # noqa: S108  as Keras
     file = Path(os.environ.get("KERAS_HOME") or home / ".keras").expanduser() / "keras.json"
     try:
         return json.loads(file.read_text()).get("backend", "tensorflow"), str(file)
