@@ -7,8 +7,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from keras_vae.output import Console
 
 
 class ProgressReport(keras.callbacks.Callback):
@@ -24,7 +25,7 @@ class ProgressReport(keras.callbacks.Callback):
     def __init__(self, images_per_epoch, console=None):
         super().__init__()
         self.images_per_epoch = images_per_epoch
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.console = console or Console()
 
     def on_train_begin(self, logs=None):
         self.progress = Progress(

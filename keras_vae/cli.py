@@ -1,6 +1,7 @@
 """The command line. Flags come from the config dataclasses; the heavy parts are imported when a command runs."""
 
 import dataclasses
+import functools
 import json
 import os
 import sys
@@ -74,9 +75,52 @@ def config_options(command):
 run_argument = click.argument("run", type=click.Path(path_type=Path))
 
 
+@dataclasses.dataclass
+class Results:
+    """What a command found out: `values` are printed with --json, `shown` without: texts and `output.Table`s."""
+
+    values: dict | list
+    shown: list = dataclasses.field(default_factory=list)
+    exit_code: int = 0
+
+
+def prints_results(command):
+    """Prints the `Results` of a command, as text or, with --json, as JSON.
+
+    The command takes a `console` for what it says on its way, which --json turns to standard error.
+    """
+
+    @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON, and all else to standard error.")
+    @functools.wraps(command)
+    def printing(*arguments, as_json, **options):
+        from keras_vae import output
+
+        console = output.Console(stderr=as_json)
+        results = command(*arguments, console=console, **options)
+        if as_json:
+            output.Console().print(output.to_json(results.values))
+        else:
+            for part in results.shown:
+                console.print(part)
+        return results.exit_code
+
+    return printing
+
+
+class Commands(click.Group):
+    """A group whose --help does not cut off what it says of its commands."""
+
+    def format_commands(self, ctx, formatter):
+        rows = [(name, self.get_command(ctx, name).get_short_help_str(limit=1000)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
 @click.group(
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="TensorFlow's own messages are silenced; set TF_CPP_MIN_LOG_LEVEL=0 to see them.",
+    epilog="In a pipe a table is lines of tab-separated values; --json has their names. TensorFlow's own messages are "
+    "silenced; set TF_CPP_MIN_LOG_LEVEL=0 to see them.",
 )
 @click.version_option(__version__)
 def cli():
@@ -92,7 +136,8 @@ def cli():
     type=click.Path(path_type=Path),
     help="Run directory; an unfinished one is continued.  [runs/PRESET-TIME]",
 )
-def train(preset, config_file, run_dir, **values):
+@prints_results
+def train(preset, config_file, run_dir, console, **values):
     """Train a PRESET (see `keras-vae presets`; mlp by default), evaluate it, draw its figures and export it.
 
     Options change the preset; in brackets is what applies where the preset says nothing else. A run that was stopped
@@ -108,9 +153,11 @@ def train(preset, config_file, run_dir, **values):
         config = get_preset(preset or "mlp").config
     config = config.replace(**{name: value for name, value in values.items() if value is not None})
     _import_tensorflow()
-    from keras_vae import training
+    from keras_vae import cards, training
 
-    training.train(config, run_dir)
+    run = training.train(config, run_dir, console)
+    card = run.path / "evaluation.json"  # one of several workers writes it
+    return Results({"run": run.path, **(cards.load(run.path) if card.is_file() else {})})
 
 
 @cli.command()
@@ -130,20 +177,19 @@ def train(preset, config_file, run_dir, **values):
     show_default=True,
     help="Where the samples are drawn: from q(z|x), or from the prior, as tutorials begin.",
 )
-def evaluate(run, samples, images, estimator):
+@prints_results
+def evaluate(run, samples, images, estimator, console):
     """Score the model of RUN on its test split and write evaluation.json.
 
     Stopped by Ctrl-C or SIGTERM, the same command goes on where it was.
     """
     run, model, data = _open(run)
-    from rich.console import Console
-
     from keras_vae import scoring
     from keras_vae.stopping import StopSignals
 
-    console = Console(highlight=False, soft_wrap=True)
     with StopSignals("The same command continues.") as signals:
-        scoring.evaluate(run, model, data, console, samples, images, estimator, signals)
+        card = scoring.evaluate(run, model, data, console, samples, images, estimator, signals)
+    return Results({"run": run.path, **card}, [scoring.results_table(card, run)])
 
 
 @cli.command("fit-prior")
@@ -152,15 +198,17 @@ def evaluate(run, samples, images, estimator):
 @click.option("--components", type=click.IntRange(1), default=50, show_default=True, help="Gaussians of the mixture.")
 @click.option("--samples", type=click.IntRange(1), default=500, show_default=True, help="Samples of z, for the gain.")
 @click.option("--images", type=click.IntRange(1), default=1000, show_default=True, help="Test images, for the gain.")
-def fit_prior(run, run_dir, components, samples, images):
+@prints_results
+def fit_prior(run, run_dir, components, samples, images, console):
     """Fit a mixture of Gaussians to the latents of the VAE in RUN and print what it gains as its prior."""
     from keras_vae.runs import Run
 
     run = Run.open(run)
     _import_tensorflow()
-    from keras_vae import fitting
+    from keras_vae import cards, fitting
 
-    fitting.fit_prior(run, run_dir, components, samples, images)
+    new, gain = fitting.fit_prior(run, run_dir, components, samples, images, console)
+    return Results({"run": new.path, "gain": gain, "unit": cards.NATS, **cards.load(new.path)})
 
 
 @cli.command()
@@ -168,45 +216,62 @@ def fit_prior(run, run_dir, components, samples, images):
 @click.option("--format", type=click.Choice(("text", "csv", "markdown")), default="text", show_default=True)
 @click.option("--allow-mixed", is_flag=True, help="Take runs that were not scored alike, and show what differs.")
 @click.option("--html", type=click.Path(path_type=Path), help="Also write a page: curves and pictures side by side.")
-def compare(runs, format, allow_mixed, html):
+@prints_results
+def compare(runs, format, allow_mixed, html, console):
     """Put the results of RUNS into one table, if they were scored alike."""
     from keras_vae import cards
     from keras_vae.runs import Run
 
     opened = [Run.open(run) for run in runs]
     found = {str(run.path): cards.load(run.path) for run in opened}
-    table = cards.written(cards.compare(found, allow_mixed), format)
+    table = cards.compare(found, allow_mixed)
     if html is not None:
         _import_tensorflow()
         from keras_vae import report
 
         report.write_comparison(opened, html, allow_mixed)
-    click.echo(table)
+    values = {"runs": found, "differences": cards.mixed(found)}
+    if format != "text":
+        return Results(values, [cards.written(table, format)])
+    from keras_vae import output
+
+    names, *rows = zip(*table, strict=True)  # a run is a column: there are more results than runs
+    return Results(values, [output.Table(names, rows, numbers=range(1, len(names)), header=True)])
 
 
 @cli.command()
 @run_argument
-def audit(run):
+@prints_results
+def audit(run, console):
     """Check the numbers of RUN against the formulas, and its latents for what commonly goes wrong.
 
     Exits with 0 if every number is what its name says, and with 1 if one is not.
     """
     run, model, data = _open(run)
-    from keras_vae import cards, evaluation, scoring
+    from keras_vae import cards, evaluation, output, scoring
 
     pixels, labels = scoring.load_test_images(run.config, data)
     card = run.path / "evaluation.json"
     results = cards.load(run.path)["results"] if card.is_file() else None
     findings = evaluation.audit(model, pixels, labels=labels, results=results)
-    for finding in findings:
-        numbers = ", ".join(f"{name} {cards.number(value)}" for name, value in finding.numbers.items())
-        click.echo(f"{finding.status:<8}{finding.name}")
-        for text in filter(None, (numbers, finding.advice)):
-            click.echo(f"        {text}")
-    counts = {status: sum(finding.status == status for finding in findings) for status in ("error", "warning")}
-    click.echo(f"{len(findings)} checks, {counts['error']} errors, {counts['warning']} warnings.")
-    if counts["error"]:
-        raise click.exceptions.Exit(1)
+    rows = [
+        (
+            finding.status,
+            finding.name,
+            ", ".join(f"{name} {cards.number(value)}" for name, value in finding.numbers.items()),
+            finding.advice,
+        )
+        for finding in findings
+    ]
+    found = {status: sum(finding.status == status for finding in findings) for status in ("error", "warning")}
+    summary = f"{output.counted(len(findings), 'check')}, " + ", ".join(
+        output.counted(count, status) for status, count in found.items()
+    )
+    return Results(
+        {"run": run.path, "findings": [dataclasses.asdict(finding) for finding in findings], "summary": found},
+        [output.Table(("status", "check", "", ""), rows, heading=2), f"{summary}."],
+        exit_code=1 if found["error"] else 0,
+    )
 
 
 @cli.command()
@@ -219,47 +284,50 @@ def audit(run):
     show_default=True,
     help="What to write: SavedModels for TensorFlow Serving, ONNX or LiteRT.",
 )
-def export(run, to, format):
+@prints_results
+def export(run, to, format, console):
     """Export the encoder and the decoder of RUN, as a new version beside those that are there."""
     from keras_vae.runs import Run
 
     run = Run.open(run)
     _import_tensorflow()
-    from keras_vae import serving
+    from keras_vae import output, serving
 
     to = to or run.path / "export"
     written = serving.export_saved_models(run.load_model(), to, format, run.config.data.binarization)
-    for name, path in written.paths.items():
-        click.echo(f"{name}: {path}")
+    return Results(
+        {"version": written.version, "paths": written.paths}, [output.Table(("model", "path"), written.paths.items())]
+    )
 
 
 @cli.command("verify-export")
 @click.argument("directory", type=click.Path(path_type=Path))
-def verify_export(directory):
+@prints_results
+def verify_export(directory, console):
     """Check an export from the outside: structure, signatures, golden vectors, hostile inputs, warmup, size.
 
     Exits with 0 if all is well, and with 1 after a list of what is not.
     """
     _import_tensorflow()
-    from rich.console import Console
-
-    from keras_vae import serving
+    from keras_vae import output, serving
 
     steps = []
-    with Console().status("checking") as status:  # shown on a terminal alone
+    with console.status("checking") as status:  # shown on a terminal alone
         failures = serving.verify_export(directory, report=lambda step: steps.append(step) or status.update(step))
-    for failure in failures:
-        click.echo(f"FAILED: {failure}", err=True)
-    click.echo(f"{directory}: {len(steps)} checks, {len(failures)} failed.")
-    if failures:
-        raise click.exceptions.Exit(1)
+    summary = f"{directory}: {output.counted(len(steps), 'check')}, {len(failures)} failed."
+    return Results(
+        {"export": directory, "checks": steps, "failures": failures},
+        [*(f"FAILED: {failure}" for failure in failures), summary],
+        exit_code=1 if failures else 0,
+    )
 
 
 @cli.command()
 @run_argument
 @click.option("--to", type=click.Path(path_type=Path), required=True, help="Folder to make.")
 @click.option("--export/--no-export", default=True, help="Also export SavedModels into it.  [export]")
-def publish(run, to, export):
+@prints_results
+def publish(run, to, export, console):
     """Make a folder of RUN to pass on: weights, config, card and export, laid out for the Hugging Face hub."""
     from keras_vae.runs import Run
 
@@ -267,7 +335,8 @@ def publish(run, to, export):
     _import_tensorflow()
     from keras_vae import publishing
 
-    click.echo(publishing.publish(run, to, export))
+    path = publishing.publish(run, to, export)
+    return Results({"path": path}, [path])
 
 
 @cli.command()
@@ -276,7 +345,8 @@ def publish(run, to, export):
 @click.option("--label", type=click.IntRange(0), help="conditional_vae: the class to draw.  [all in turn]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draws from the prior.")
 @click.option("--to", type=click.Path(path_type=Path), help="A .png grid or an .npy array.  [RUN/generated.png]")
-def generate(run, count, label, seed, to):
+@prints_results
+def generate(run, count, label, seed, to, console):
     """Draw images from the prior of RUN, or of a trained model that comes with the package: mlp."""
     from keras_vae.runs import Run
 
@@ -293,14 +363,15 @@ def generate(run, count, label, seed, to):
         raise InputError(f"{run.path} holds a {type(model).__name__}, which knows no classes. Leave out --label.")
     if model.takes_labels:
         count = [number % model.num_classes if label is None else label for number in range(count)]
-    _write_images(model.generate(count, seed=seed).numpy(), to)
+    return _write_images(model.generate(count, seed=seed).numpy(), to)
 
 
 @cli.command()
 @run_argument
 @click.option("--count", type=click.IntRange(1), default=32, show_default=True, help="How many test images.")
 @click.option("--to", type=click.Path(path_type=Path), help="A .png grid or an .npy array.  [RUN/reconstructed.png]")
-def reconstruct(run, count, to):
+@prints_results
+def reconstruct(run, count, to, console):
     """Reconstruct test images of RUN: rows of originals over rows of reconstructions, or an array of the latter."""
     to = to and _check_image_target(to)
     run, model, data = _open(run)
@@ -318,13 +389,14 @@ def reconstruct(run, count, to):
     missing = -len(images) % columns  # blank tiles, so that the last row of originals is as long as the others
     rows = [np.pad(part, [(0, missing), (0, 0), (0, 0), (0, 0)]) for part in (originals, images)]
     rows = [part.reshape(-1, columns, *images.shape[1:]) for part in rows]
-    _write_images(np.stack(rows, axis=1).reshape(-1, *images.shape[1:]), to, columns)
+    return _write_images(np.stack(rows, axis=1).reshape(-1, *images.shape[1:]), to, columns)
 
 
 @cli.command()
 @run_argument
 @click.option("--to", type=click.Path(path_type=Path), help="An .npz file.  [RUN/encoded.npz]")
-def encode(run, to):
+@prints_results
+def encode(run, to, console):
     """Encode the test images of RUN: writes an .npz with z_mean and z_log_var (z of an autoencoder) and labels."""
     if to is not None and to.suffix != ".npz":
         raise InputError(f"Invalid value for --to: expected a file that ends in .npz. Received: {to}")
@@ -340,31 +412,37 @@ def encode(run, to):
         arrays["labels"] = labels
     to = to or run.path / "encoded.npz"
     np.savez(to, **arrays)
-    click.echo(f"{to}: " + ", ".join(f"{name} {array.shape}" for name, array in arrays.items()))
+    shapes = {name: array.shape for name, array in arrays.items()}
+    shown = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    return Results({"path": to, "arrays": shapes}, [f"{to}: {shown}"])
 
 
 @cli.command()
 @run_argument
-def report(run):
+@prints_results
+def report(run, console):
     """Write report.html of RUN: numbers, figures and a page in which its latent space can be explored."""
     run, model, data = _open(run)
     from keras_vae import training
 
     if not (run.path / "figures").is_dir():
         training.draw(run, model, data)
-    click.echo(training.write_report(run, model, data))
+    path = training.write_report(run, model, data)
+    return Results({"path": path}, [path])
 
 
 @cli.command()
-def presets():
+@prints_results
+def presets(console):
     """List the presets."""
-    from rich.console import Console
-    from rich.table import Table
+    from keras_vae import output
 
-    table = Table("preset", "system", "what to see on MNIST", "weights")
-    for name, preset in PRESETS.items():
-        table.add_row(name, preset.system, preset.expect, ", ".join(weights_of(name)))
-    Console(highlight=False, soft_wrap=True).print(table)
+    listed = [
+        {"preset": name, "system": preset.system, "expect": preset.expect, "weights": weights_of(name)}
+        for name, preset in PRESETS.items()
+    ]
+    rows = [(row["preset"], row["system"], row["expect"], ", ".join(row["weights"])) for row in listed]
+    return Results(listed, [output.Table(("preset", "system", "what to see on MNIST", "weights"), rows)])
 
 
 def main(arguments=None):
@@ -385,7 +463,9 @@ def main(arguments=None):
 
 
 def _fail(message, code):
-    click.echo(f"keras-vae: error: {' '.join(str(message).split())}", err=True)
+    from keras_vae import output
+
+    click.echo(f"keras-vae: error: {output.printable(' '.join(str(message).split()))}", err=True)
     return code
 
 
@@ -435,10 +515,10 @@ def _write_images(images, path, columns=None):
     """Writes images [n, h, w, c] as a grid (.png) or as they are (.npy)."""
     import numpy as np
 
-    from keras_vae import plotting
+    from keras_vae import output, plotting
 
     if path.suffix == ".npy":
         np.save(path, images)
     else:
         plotting.save_png(plotting.image_grid(images, columns), path)
-    click.echo(f"{path}: {len(images)} images")
+    return Results({"path": path, "images": len(images)}, [f"{path}: {output.counted(len(images), 'image')}"])

@@ -1,11 +1,11 @@
 """Fitting a prior afterwards: to the latents of a trained model, into a run directory of its own."""
 
 import numpy as np
-from rich.console import Console
 
 from keras_vae import data, evaluation, priors
 from keras_vae.config import InputError
 from keras_vae.models import VAE
+from keras_vae.output import Console
 from keras_vae.runs import Run, check_new
 from keras_vae.scoring import BATCH, SEED, load_test_images
 from keras_vae.training import complete, save_model
@@ -33,7 +33,7 @@ def fit_prior(run, run_dir, num_components=50, samples=500, count=1000, console=
     Reference:
         Hoffman and Johnson, ELBO surgery, 2016: what a prior can gain is the KL of the aggregate posterior from it.
     """
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or Console()
     if run.config.model.model != "vae":
         raise InputError(f"A prior can be fitted to a model vae. {run.path} holds: {run.config.model.model}")
     check_new(run_dir)

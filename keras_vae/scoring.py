@@ -9,9 +9,8 @@ from contextlib import contextmanager, nullcontext
 
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from keras_vae import cards, data, evaluation, installed
+from keras_vae import cards, data, evaluation, installed, output
 from keras_vae.callbacks import duration
 from keras_vae.runs import write_bytes, write_json
 
@@ -23,13 +22,13 @@ SECONDS = 30  # between two lines of progress, and between two saves
 
 
 def evaluate(run, model, images, console, samples, count=None, estimator="importance", signals=None):
-    """Scores the model of a run on its test split, writes evaluation.json and prints it as a table.
+    """Scores the model of a run on its test split and writes evaluation.json.
 
     Args:
         run: The `Run`.
         model: Its model.
         images: Its data, an `ImageSet`.
-        console: A `rich.console.Console`.
+        console: A `rich.console.Console`, for the progress.
         samples: Int, samples of z for each image; 0 for no estimate of the likelihood.
         count: Int, on how many test images to sample, from the first on; None for all.
         estimator: "importance" or "prior"; see `evaluation.evaluate`.
@@ -85,7 +84,6 @@ def evaluate(run, model, images, console, samples, count=None, estimator="import
     write_json(run.path / "evaluation.json", card)
     if partial:
         partial.path.unlink(missing_ok=True)
-    console.print(_results_table(card, run))
     return card
 
 
@@ -157,21 +155,19 @@ def _progress(console, text, total, enabled=True):
         yield advance
 
 
-def _results_table(card, run):
+def results_table(card, run):
+    """The results of a run's card as an `output.Table`."""
     protocol, model = card["protocol"], card["model"]
     pixels = {"none": "grey pixels"}.get(protocol["binarization"], f"binarisation {protocol['binarization']}")
     seed = protocol["binarization_seed"]
     objective = f", prior {model['prior']}, objective {model['objective']}" if "objective" in model else ""
     beta = f", beta {model['beta']:g}" if "beta" in model else ""
-    table = Table(
+    return output.Table(
+        ("result", "value", "unit"),
+        cards.rows(card),
+        numbers=[1],
         title=f"{run.config.preset} on {protocol['dataset']} {protocol['split']}: {protocol['images']:,} images "
         f"{protocol['pixels_sha256']}, {pixels}{'' if seed is None else f' of seed {seed}'}",
         caption=f"likelihood {model['likelihood']}{objective}{beta}; the loss is {model['loss']}; seed "
         f"{protocol['seed']}; " + ", ".join(f"{name} {version}" for name, version in card["versions"].items()),
     )
-    table.add_column("result", no_wrap=True)
-    table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("unit")
-    for row in cards.rows(card):
-        table.add_row(*row)
-    return table

@@ -10,7 +10,6 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from rich.console import Console
 
 from keras_vae import checkpoints, data, distribution, plotting, report, serving
 from keras_vae.callbacks import ImageGrids, LatentBoard, LatentStatistics, ProgressReport, duration
@@ -18,9 +17,10 @@ from keras_vae.checkpoints import Checkpoint, InterruptedRun
 from keras_vae.config import InputError, RunStopped, field_owners, sections
 from keras_vae.figures import draw_figures
 from keras_vae.models import NonFiniteLossError, build_model
+from keras_vae.output import Console
 from keras_vae.priors import VampPrior
 from keras_vae.runs import Run, check_new, default_path, is_unfinished, open_data
-from keras_vae.scoring import evaluate, load_test_images
+from keras_vae.scoring import evaluate, load_test_images, results_table
 from keras_vae.stopping import Lock, StopSignals
 
 EVALUATION_BATCH = 500
@@ -45,7 +45,7 @@ def train(config, run_dir=None, console=None):
         NonFiniteLossError: if the loss becomes NaN or infinite; model.keras then holds the weights before that.
         RunStopped: if a signal stopped the run, or its state cannot be saved. The same call continues it.
     """
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or Console()
     if run_dir is None and config.training.strategy == "multiworker":
         raise InputError("Several machines need one --run-dir, in a folder that all of them share.")
     run_dir = default_path(config) if run_dir is None else run_dir
@@ -226,7 +226,8 @@ class _Job:
 def complete(run, model, images, console):
     """Evaluates the trained model of a run, draws its figures, exports it and writes its report."""
     training = run.config.training
-    evaluate(run, model, images, console, training.nll_samples, training.nll_images)
+    card = evaluate(run, model, images, console, training.nll_samples, training.nll_images)
+    console.print(results_table(card, run))
     draw(run, model, images)
     frames = sorted((run.path / "samples").glob("step-*.png"))
     if frames:
@@ -404,6 +405,7 @@ def _announce(console, run, images, model):
 def _warn_of_fallback(console, images):
     if images.fallback:
         console.print(
-            f"[bold red]NOT MNIST:[/] this run uses the {len(images.train) + len(images.test):,} bundled digits, "
-            f"because mnist cannot be had. {images.fallback}",
+            f"NOT MNIST: this run uses the {len(images.train) + len(images.test):,} bundled digits, because mnist "
+            f"cannot be had. {images.fallback}",
+            style="bold red",
         )

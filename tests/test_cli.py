@@ -279,7 +279,7 @@ def test_audit_of_a_run_says_what_is_wrong_and_how_bad(run, tmp_path, capsys):
     card["results"]["nll"] = 100.0
     (copy / "evaluation.json").write_text(json.dumps(card))
     code, out, _ = keras_vae(capsys, "audit", copy)
-    assert code == 1 and "1 errors" in out
+    assert code == 1 and "1 error," in out
 
 
 def test_report_is_written_again_from_what_the_run_holds(run, capsys):

@@ -75,13 +75,13 @@ def cut_down(whole):
                 patch.setattr(serving, "export_saved_models", lambda *_, **__: None)
             yield
 
-    def small_training(config, run_dir):
+    def small_training(config, run_dir, console=None):
         with in_training():
-            return train(smaller(config), run_dir)
+            return train(smaller(config), run_dir, console)
 
-    def small_fit_prior(run, run_dir, components, samples, images):
+    def small_fit_prior(run, run_dir, components, samples, images, console=None):
         with in_training():
-            return fit_prior(run, run_dir, components, min(samples, 10), 20)
+            return fit_prior(run, run_dir, components, min(samples, 10), 20, console)
 
     def few_samples(run, model, data, console, samples, images, *others):
         return evaluate(run, model, data, console, min(samples, 10), 20, *others)
