@@ -54,7 +54,8 @@ def reachable(module):
 # Lowest first; an arrow may only point to a module of a lower layer, or within the same layer without a circle.
 LAYERS = (
     {"config", "gaussian"},
-    {"presets", "likelihoods", "priors", "objectives", "layers", "networks"},
+    {"keras_private", "presets", "likelihoods", "priors", "objectives", "layers", "networks"},
+    {"train"},
     {"models"},
     {"training", "serving"},
     {"cli"},

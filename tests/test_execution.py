@@ -9,7 +9,9 @@ from cases import CASES, build, images, labels
 
 from keras_vae import layers, networks
 from keras_vae.callbacks import ImageGrids
-from keras_vae.models import VAE, NonFiniteLossError, execution
+from keras_vae.models import VAE, NonFiniteLossError
+from keras_vae.train import runners
+from keras_vae.train.compiled import CompiledSteps
 
 BY_NAME = {case.name: case for case in CASES}
 SGD = keras.optimizers.SGD
@@ -58,7 +60,7 @@ def test_compiled_training_is_the_plain_one_to_rounding(name, same_noise):
     case = BY_NAME[name]
     plain, logs = trained(case, jit_compile=False)
     compiled, compiled_logs = trained(case, jit_compile=True)
-    assert isinstance(compiled.train_function, execution.CompiledSteps)
+    assert isinstance(compiled.train_function, CompiledSteps)
     assert compiled_logs == pytest.approx(logs, rel=1e-4)
     same_variables(compiled, plain, rtol=1e-4, atol=1e-6)
     assert int(compiled.step) == 8
@@ -124,12 +126,12 @@ def test_nan_stops_a_program_at_its_step_with_the_weights_before():
 def plan(case="mlp", steps_per_epoch=500, epochs=2, callbacks=(), **options):
     model = build(BY_NAME[case])
     model.compile(**{"optimizer": "adam", **options})
-    return execution.choose(model, steps_per_epoch, epochs, [execution.steps_between_calls(one) for one in callbacks])
+    return runners.choose(model, steps_per_epoch, epochs, [runners.steps_between_calls(one) for one in callbacks])
 
 
 def test_compiled_where_it_pays_and_nowhere_else():
-    assert plan() == (True, execution.STEPS_AT_ONCE)
-    assert plan("iwae")[0] and plan("iwae")[1] < execution.STEPS_AT_ONCE
+    assert plan() == (True, runners.STEPS_AT_ONCE)
+    assert plan("iwae")[0] and plan("iwae")[1] < runners.STEPS_AT_ONCE
     assert plan(epochs=1) == plan(steps_per_epoch=None) == (False, 1)  # compiling would take longer than it brings
     assert plan("conv") == (False, 1)
     assert plan(jit_compile=False) == plan(run_eagerly=True) == (False, 1)
@@ -146,13 +148,13 @@ def test_networks_and_optimizers_that_are_not_of_keras_are_left_alone():
 
     model = build(BY_NAME["mlp"])
     model.compile(OwnSGD())
-    assert not execution.compiles_well(model)
+    assert not runners.compiles_well(model)
     for layer in (Own(6), keras.layers.Lambda(lambda x: x), keras.layers.Dropout(0.1)):
         encoder, decoder = networks.build("mlp", (8, 8, 1), 3, hidden=(6,))
         outputs = [keras.layers.Dense(3)(layer(encoder.layers[-3].output)) for _ in range(2)]
         model = VAE(keras.Model(encoder.input, outputs), decoder)
         model.compile("adam")
-        assert not execution.compiles_well(model), layer
+        assert not runners.compiles_well(model), layer
 
 
 def test_callbacks_are_called_as_often_as_they_look(tmp_path):
@@ -168,4 +170,4 @@ def test_callbacks_are_called_as_often_as_they_look(tmp_path):
     assert plan(callbacks=[often])[1] == 9
     assert plan(callbacks=[keras.callbacks.TensorBoard(tmp_path, profile_batch=(3, 4))])[1] == 1
     rare = [keras.callbacks.EarlyStopping(), ImageGrids(lambda: None, tmp_path), keras.callbacks.TensorBoard(tmp_path)]
-    assert plan(callbacks=rare)[1] == execution.STEPS_AT_ONCE
+    assert plan(callbacks=rare)[1] == runners.STEPS_AT_ONCE

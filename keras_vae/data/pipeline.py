@@ -13,7 +13,7 @@ from keras_vae.data.errors import check_int
 from keras_vae.data.images import BLOCK
 
 PARALLEL = os.cpu_count() or 1  # batches that are made at a time
-WAITING_BYTES = 2**25  # of batches that are made and wait: enough for one program of `keras_vae.models.execution`
+WAITING_BYTES = 2**25  # of batches that are made and wait: enough for one program of `keras_vae.train.compiled`
 
 
 def batches(

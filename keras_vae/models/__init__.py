@@ -1,13 +1,14 @@
-"""The models: one final class a file, over the one train_step in base.py."""
+"""The models: one final class a file, over what all share in base.py."""
 
 from keras_vae import likelihoods, networks, objectives, priors
 from keras_vae.config import InputError, ModelConfig
 from keras_vae.layers import get_corruption
 from keras_vae.models.autoencoder import Autoencoder
-from keras_vae.models.base import LatentModel, NonFiniteLossError
+from keras_vae.models.base import LatentModel
 from keras_vae.models.conditional import ConditionalVAE
 from keras_vae.models.hierarchical import HierarchicalVAE
 from keras_vae.models.vae import VAE
+from keras_vae.train import NonFiniteLossError
 
 __all__ = [
     "VAE",

@@ -1,4 +1,4 @@
-"""The only train_step and test_step of the package, and what all models share."""
+"""What all models share: a decoder, its likelihood, codes, reconstructions, and the check of data."""
 
 from pathlib import Path
 
@@ -8,25 +8,17 @@ import tensorflow as tf
 from keras import ops
 
 from keras_vae import likelihoods
-from keras_vae.config import InputError, RunStopped
-from keras_vae.models import execution
-from keras_vae.models.replicas import all_reduce_sum, distributed_function, num_replicas, refuse_under_strategy
-
-NON_FINITE = "keras_vae: a loss or a gradient is not finite"
+from keras_vae.config import InputError
+from keras_vae.train import Trainer
 
 
-class NonFiniteLossError(RunStopped):
-    """Training met a loss or a gradient that is NaN or infinite. The weights are those before that step."""
-
-
-class LatentModel(keras.Model):
+class LatentModel(Trainer):
     """Base class of the models: an encoder, a decoder and a likelihood, trained on the mean of per-example losses.
 
-    A subclass says what the terms of the loss are in `loss_terms` and names them in `term_names`; everything else
-    of training and evaluation is here.
+    A subclass says what the terms of the loss are in `loss_terms` and names them in `term_names`; how it is trained
+    and evaluated is in `keras_vae.train`.
     """
 
-    term_names: tuple[str, ...] = ("loss", "reconstruction_loss")
     takes_labels = False  # whether the networks take a class label beside an image or z, and fit and evaluate need y
 
     def __init__(self, encoder, decoder, likelihood="bernoulli", **kwargs):
@@ -34,28 +26,6 @@ class LatentModel(keras.Model):
         self.encoder = encoder
         self.decoder = decoder
         self.likelihood = likelihoods.get(likelihood)
-        self.step = self.add_weight(
-            name="step",
-            shape=(),
-            dtype="int64",
-            initializer="zeros",
-            trainable=False,
-            autocast=False,
-            aggregation="only_first_replica",
-        )
-        self.trackers = [keras.metrics.Mean(name=name) for name in self.term_names]
-
-    def loss_terms(self, x, training):
-        """Terms of each example's loss.
-
-        Args:
-            x: Float32 [b, ...], pixels in [0, 1]; with labels, a list of these and int64 [b].
-            training: Bool.
-
-        Returns:
-            Dict of float32 [b], nats: a value for each of `term_names`.
-        """
-        raise NotImplementedError(f"{type(self).__name__} must say what its loss is made of.")
 
     def decode(self, z):
         """z [b, d] -> the mean of p(x|z), float32 [b, ...], clipped to pixels in [0, 1]."""
@@ -150,187 +120,6 @@ class LatentModel(keras.Model):
         """The same as `reconstruct`, so that `predict` gives reconstructions."""
         return self.reconstruct(x)
 
-    def compile(self, optimizer="adam", *, loss=None, jit_compile="auto", **kwargs):
-        """Configures training; see `keras.Model.compile`. The model brings its own loss.
-
-        Under a strategy build and compile the model in its scope. `jit_compile` lets XLA compile the training, several
-        steps as one program; "auto" does so where it is faster (docs/performance.md). Under a strategy of several
-        replicas it is the forward and the backward pass of a step, and only with True. `fit` chooses
-        `steps_per_execution` where it is 1.
-
-        Raises:
-            ValueError: if a `loss` is given, and for what cannot work under the strategy.
-        """
-        if loss is not None:
-            raise ValueError(
-                f"{type(self).__name__} brings its own loss: choose it with the arguments `likelihood` and, for a VAE, "
-                f"`objective` of the model. Received: loss={loss!r}"
-            )
-        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
-        self.jit_compile_steps = jit_compile
-        self.steps_asked_for, self._plan = self.steps_per_execution, None
-        self.jit_compile = False  # of Keras's own functions: XLA drops assertions and cannot reduce over replicas
-        refuse_under_strategy(self.distribute_strategy, self.optimizer, kwargs.get("metrics"))
-
-    def compile_from_config(self, config):
-        """Compiles a loaded model as it was when it was saved; Keras leaves that to classes with their own compile."""
-        config = keras.saving.deserialize_keras_object(config)
-        self.compile(**{name: value for name, value in config.items() if name not in ("loss", "loss_weights")})
-        self.optimizer.build(self.trainable_variables)
-
-    @property
-    def metrics(self):
-        # without the "loss" tracker that Keras adds by itself: ours weighs every example alike
-        return [metric for metric in super().metrics if metric is not self._loss_tracker]
-
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """Updates the metrics given to `compile`: an image is the target of its own reconstruction."""
-        images = tf.nest.flatten(x)[0]
-        return super().compute_metrics(images, images, y_pred, sample_weight)
-
-    def fit(self, x=None, y=None, **kwargs):
-        """Trains; see `keras.Model.fit`.
-
-        Args:
-            x: Images in [0, 1], as an array or as a dataset of images, (images, labels) or
-                (images, labels, sample_weight). The loss is the weighted mean over the batch.
-            y: Labels, which only a `ConditionalVAE` looks at.
-            **kwargs: Everything else that `keras.Model.fit` takes.
-
-        Raises:
-            InputError: for images of a wrong shape, NaN, or pixels out of [0, 1], before training starts.
-            NonFiniteLossError: if the loss or a gradient becomes NaN or infinite; the weights stay those before.
-        """
-        self._check_data(x, y)
-        validation = kwargs.get("validation_data")
-        if validation is not None:
-            self._check_data(*validation[:2] if isinstance(validation, (tuple, list)) else (validation,))
-        if isinstance(x, tf.data.Dataset):
-            kwargs.setdefault("shuffle", False)  # a dataset shuffles itself, and Keras warns that it will not
-        y = _labels(x, y, kwargs)
-        self._prepare_execution(x, kwargs)
-        try:
-            return super().fit(x, y, **kwargs)
-        except tf.errors.InvalidArgumentError as error:
-            if NON_FINITE not in error.message:
-                raise
-            raise self.non_finite_error() from None
-
-    def evaluate(self, x=None, y=None, **kwargs):
-        """Evaluates; see `keras.Model.evaluate`. Returns the terms of the loss, in nats, averaged over the images.
-
-        Raises:
-            InputError: for images of a wrong shape, NaN, or pixels out of [0, 1].
-        """
-        if not kwargs.get("_use_cached_eval_dataset"):
-            self._check_data(x, y)
-        return super().evaluate(x, _labels(x, y, kwargs), **kwargs)
-
-    def train_step(self, data):
-        x, weight, terms, gradients, finite = self._gradients_of(data)
-        with tf.control_dependencies([tf.debugging.Assert(finite, [NON_FINITE])]):  # else the counters would move
-            self._apply([None if g is None else tf.identity(g) for g in gradients])
-        return self._update_metrics(x, terms, weight)
-
-    def unguarded_step(self, data):
-        """`train_step` for XLA, which knows no assertions: no matter whether all is finite. Returns the terms."""
-        x, weight, terms, gradients, _ = self._gradients_of(data)
-        self._apply(gradients)
-        self._update_metrics(x, terms, weight)
-        return terms
-
-    def guarded_step(self, data):
-        """`train_step` for XLA, which knows no assertions. Returns whether the loss and the gradients were finite.
-
-        If they were not, weights, optimizer and step are left as they are.
-        """
-        x, weight, terms, gradients, finite = self._gradients_of(data)
-        variables = [*self.trainable_variables, *self.optimizer.variables, self.step]
-        before = [tf.convert_to_tensor(variable) for variable in variables]
-        self._apply(gradients)
-        for variable, value in zip(variables, before, strict=True):
-            variable.assign(tf.where(finite, tf.convert_to_tensor(variable), value))
-        self._update_metrics(x, terms, weight)
-        return finite
-
-    def _gradients_of(self, data):
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        x = self._inputs(x, y)
-        weight = self._example_weight(x, sample_weight)
-        total_weight = all_reduce_sum(tf.reduce_sum(weight))
-        passes = self._passes
-        if self.jit_compile_steps is True and num_replicas() > 1:  # one for each, which holds its variables
-            passes = tf.function(passes, jit_compile=True)
-        terms, loss, gradients = passes(x, weight, total_weight)
-        return x, weight, terms, *self._global_gradients(gradients, loss)
-
-    def _apply(self, gradients):
-        self.optimizer.apply(gradients, self.trainable_variables)
-        self.step.assign_add(1)
-
-    def _passes(self, x, weight, total_weight):
-        """Forward and backward: (terms, loss, gradients) of this replica's examples."""
-        with tf.GradientTape() as tape:
-            terms = self.loss_terms(x, training=True)
-            # The one place where examples become a scalar. Each replica's share is divided by the weight of the
-            # whole batch, so that the sum over replicas is the mean over the batch, however it was dealt out.
-            loss = tf.reduce_sum(weight * terms["loss"]) / tf.maximum(total_weight, 1e-30)
-            if self.losses:  # regularisers in the user's own networks, one copy on each replica
-                loss += tf.add_n([tf.cast(extra, loss.dtype) for extra in self.losses]) / num_replicas()
-            scaled_loss = self.optimizer.scale_loss(loss)
-        return terms, loss, tape.gradient(scaled_loss, self.trainable_variables)
-
-    def test_step(self, data):
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        x = self._inputs(x, y)
-        terms = self.loss_terms(x, training=False)
-        return self._update_metrics(x, terms, self._example_weight(x, sample_weight))
-
-    def make_train_function(self, force=False):
-        if self.train_function is None or force:
-            self.train_function = self._function_of(self.train_step)
-
-    def plan_execution(self, steps_per_epoch, epochs, waits=()):
-        """Settles whether XLA compiles the training, and how many steps run at once, for all calls of `fit` to come.
-
-        Without it each call settles that for itself; `compile` forgets it.
-
-        Args:
-            steps_per_epoch: Int, or None if the steps cannot be counted.
-            epochs: Int.
-            waits: Ints, for how many steps at most a callback can wait for its next call.
-        """
-        self._plan = execution.choose(self, steps_per_epoch, epochs, waits)
-
-    def _prepare_execution(self, x, options):
-        """Sets what Keras needs to know of the plan before `fit`."""
-        steps_per_epoch = options.get("steps_per_epoch")
-        callbacks = keras.tree.flatten(options.get("callbacks") or [])
-        compiled, at_once = self._plan or execution.choose(
-            self,
-            steps_per_epoch or _count_steps(x, options.get("batch_size") or 32),
-            options.get("epochs", 1),
-            [execution.steps_between_calls(callback) for callback in callbacks],
-        )
-        if (compiled, at_once) != (isinstance(self.train_function, execution.CompiledSteps), self.steps_per_execution):
-            self.steps_per_execution = at_once
-            self.train_function = execution.CompiledSteps(self, at_once) if compiled else None
-            self.test_function = self.predict_function = None
-        if compiled:
-            self.train_function.start(steps_per_epoch)
-
-    def non_finite_error(self):
-        """What `fit` raises after a step whose loss or gradients were not finite."""
-        return NonFiniteLossError(
-            f"The loss became NaN or infinite at step {self.step.numpy() + 1}. The weights are those before it. "
-            "Try a lower learning rate, gradient clipping (global_clipnorm=1.0 of the optimizer), or check the "
-            "data for values outside [0, 1]."
-        )
-
-    def make_test_function(self, force=False):
-        if self.test_function is None or force:
-            self.test_function = self._function_of(self.test_step)
-
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
         return {
@@ -344,19 +133,13 @@ class LatentModel(keras.Model):
     def from_config(cls, config):
         return cls(**{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()})
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        # Keras would average the first batch over the replicas, which fails where their shares differ in size
-        if self.built:
-            iterator, data_batch = None, tf.zeros((1, *self.image_shape))
-            if self.takes_labels:
-                data_batch = ([data_batch, tf.zeros((1,), "int64")],)
-        super()._maybe_symbolic_build(iterator, data_batch)
+    # -- what training asks ----------------------------------------------------------------------------------------
 
-    # -- helpers ------------------------------------------------------------------------------------------------
-
-    def _inputs(self, x, y):
-        """What `loss_terms` and `reconstruct` take, from images and labels as they came to `fit`."""
-        return x
+    def _example_batch(self):
+        if not self.built:
+            return None
+        image = tf.zeros((1, *self.image_shape))
+        return ([image, tf.zeros((1,), "int64")],) if self.takes_labels else image
 
     def _build_networks(self, input_shape, heads):
         """Builds encoder and decoder and checks that they fit each other. Returns the shape of z, (None, d)."""
@@ -368,36 +151,6 @@ class LatentModel(keras.Model):
         params_shape = (*pixels, channels * self.likelihood.params_per_channel)
         check_network("decoder", self.decoder, z_shape, [("parameters of p(x|z)", params_shape)], labels)
         return z_shape
-
-    def _function_of(self, step):
-        """What Keras calls for `steps_per_execution` steps."""
-        several = self.distribute_strategy.num_replicas_in_sync > 1
-        return distributed_function(self, step) if several else self._make_function(step)
-
-    def _example_weight(self, x, sample_weight):
-        """Weight of each example, float32 [b]."""
-        ones = tf.ones([tf.shape(tf.nest.flatten(x)[0])[0]])
-        return ones if sample_weight is None else ones * tf.reshape(tf.cast(sample_weight, "float32"), [-1])
-
-    def _global_gradients(self, gradients, loss):
-        """The gradients of the whole batch, in the share that `optimizer.apply` sums over replicas; are they finite?"""
-        replicas = num_replicas()
-        if replicas > 1:
-            gradients = [None if g is None else all_reduce_sum(g) for g in gradients]
-            # An optimizer clips before it sums over replicas; the right order is to sum first.
-            gradients = self.optimizer._clip_gradients(gradients)
-        checked = all_reduce_sum(loss)  # so that all replicas come to the same answer
-        if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):  # which skips infinite gradients itself
-            squares = [tf.nn.l2_loss(tf.convert_to_tensor(g)) for g in gradients if g is not None]
-            checked += tf.add_n([tf.cast(s, "float32") for s in squares])
-        return [None if g is None else g / replicas for g in gradients], tf.math.is_finite(checked)
-
-    def _update_metrics(self, x, terms, weight):
-        for tracker in self.trackers:
-            tracker.update_state(terms[tracker.name], sample_weight=weight)
-        if self._compile_metrics is None:
-            return self.get_metrics_result()
-        return self.compute_metrics(x, x, self.reconstruct(x), sample_weight=weight)
 
     def _check_data(self, x, y=None):
         """Refuses images, and labels, that can be seen to be wrong before any work starts."""
@@ -412,18 +165,6 @@ class LatentModel(keras.Model):
             raise InputError(_shape_message(self.image_shape, tuple(spec.shape[1:])))
         if isinstance(x, np.ndarray) or tf.is_tensor(x):
             check_pixels(x, self.image_shape)
-
-
-def _count_steps(x, batch_size):
-    """Number of batches in a pass over `x`, or None if it cannot be known."""
-    if isinstance(x, tf.data.Dataset):
-        return max(int(x.cardinality()), 0) or None
-    return -(-len(x) // batch_size) if isinstance(x, np.ndarray) or tf.is_tensor(x) else None
-
-
-def _labels(x, y, kwargs):
-    """Labels for Keras, which drops the sample weights of images without any."""
-    return x if y is None and kwargs.get("sample_weight") is not None else y
 
 
 def check_pixels(x, shape=None):

@@ -16,10 +16,13 @@ def distributed_function(model, step):
     Returns:
         Callable: iterator -> dict of the metrics so far, over the examples of all replicas.
     """
-    step = model._autoconvert_optionals(step)
+
+    def step_on(batch):
+        # Keras's data sets have an empty Optional where there is nothing
+        return step(tf.nest.map_structure(lambda p: None if isinstance(p, tf.experimental.Optional) else p, batch))
 
     def one_step(iterator):
-        model.distribute_strategy.run(step, args=(next(iterator),))
+        model.distribute_strategy.run(step_on, args=(next(iterator),))
         return model.get_metrics_result()  # outside of the replicas: sums over all of them
 
     compiled = one_step if model.run_eagerly else tf.function(one_step, reduce_retracing=True)
@@ -71,6 +74,21 @@ def refuse_under_strategy(strategy, optimizer, metrics=()):
             "Clipping does not go with mixed_float16 under a strategy of several replicas: Keras would clip each "
             "replica's share of a scaled gradient. Use mixed_bfloat16, which needs no loss scaling, or no clipping."
         )
+
+
+def clip(gradients, optimizer):
+    """Gradients as an optimizer clips them, None among them."""
+    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    options = optimizer.inner_optimizer if scaled else optimizer
+    given = [g for g in gradients if g is not None]
+    if options.clipnorm:
+        given = [tf.clip_by_norm(g, options.clipnorm) for g in given]
+    elif options.global_clipnorm:
+        given = tf.clip_by_global_norm(given, options.global_clipnorm)[0]
+    elif options.clipvalue:
+        given = [tf.clip_by_value(g, -options.clipvalue, options.clipvalue) for g in given]
+    given = iter(given)
+    return [None if g is None else next(given) for g in gradients]
 
 
 def all_reduce_sum(value):

@@ -1,0 +1,145 @@
+"""The only train_step and test_step of the package."""
+
+import keras
+import tensorflow as tf
+
+from keras_vae.config import RunStopped
+from keras_vae.train.replicas import all_reduce_sum, clip, num_replicas
+
+NON_FINITE = "keras_vae: a loss or a gradient is not finite"
+
+
+class NonFiniteLossError(RunStopped):
+    """Training met a loss or a gradient that is NaN or infinite. The weights are those before that step."""
+
+
+class TrainStep(keras.Model):
+    """A model that is trained on the mean of per-example losses: one step of training and of evaluation.
+
+    A subclass says what the terms of the loss are in `loss_terms` and names them in `term_names`.
+    """
+
+    term_names: tuple[str, ...] = ("loss", "reconstruction_loss")
+    has_metrics = False  # whether `compile` was given metrics beside the terms
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.step = self.add_weight(
+            name="step",
+            shape=(),
+            dtype="int64",
+            initializer="zeros",
+            trainable=False,
+            autocast=False,
+            aggregation="only_first_replica",
+        )
+        self.trackers = [keras.metrics.Mean(name=name) for name in self.term_names]
+
+    def loss_terms(self, x, training):
+        """Terms of each example's loss.
+
+        Args:
+            x: What `_inputs` makes of a batch: float32 [b, ...]; with labels, a list of these and int64 [b].
+            training: Bool.
+
+        Returns:
+            Dict of float32 [b], nats: a value for each of `term_names`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must say what its loss is made of.")
+
+    def _inputs(self, x, y):
+        """What `loss_terms` and `reconstruct` take, from x and y as they came to `fit`."""
+        return x
+
+    def train_step(self, data):
+        x, weight, terms, gradients, finite = self._gradients_of(data)
+        with tf.control_dependencies([tf.debugging.Assert(finite, [NON_FINITE])]):  # else the counters would move
+            self._apply([None if g is None else tf.identity(g) for g in gradients])
+        return self._update_metrics(x, terms, weight)
+
+    def unguarded_step(self, data):
+        """`train_step` for XLA, which knows no assertions: no matter whether all is finite. Returns the terms."""
+        x, weight, terms, gradients, _ = self._gradients_of(data)
+        self._apply(gradients)
+        self._update_metrics(x, terms, weight)
+        return terms
+
+    def guarded_step(self, data):
+        """`train_step` for XLA, which knows no assertions. Returns whether the loss and the gradients were finite.
+
+        If they were not, weights, optimizer and step are left as they are.
+        """
+        x, weight, terms, gradients, finite = self._gradients_of(data)
+        variables = [*self.trainable_variables, *self.optimizer.variables, self.step]
+        before = [tf.convert_to_tensor(variable) for variable in variables]
+        self._apply(gradients)
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(tf.where(finite, tf.convert_to_tensor(variable), value))
+        self._update_metrics(x, terms, weight)
+        return finite
+
+    def _gradients_of(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        x = self._inputs(x, y)
+        weight = self._example_weight(x, sample_weight)
+        total_weight = all_reduce_sum(tf.reduce_sum(weight))
+        passes = self._passes
+        if self.jit_compile_steps is True and num_replicas() > 1:  # one for each, which holds its variables
+            passes = tf.function(passes, jit_compile=True)
+        terms, loss, gradients = passes(x, weight, total_weight)
+        return x, weight, terms, *self._global_gradients(gradients, loss)
+
+    def _apply(self, gradients):
+        self.optimizer.apply(gradients, self.trainable_variables)
+        self.step.assign_add(1)
+
+    def _passes(self, x, weight, total_weight):
+        """Forward and backward: (terms, loss, gradients) of this replica's examples."""
+        with tf.GradientTape() as tape:
+            terms = self.loss_terms(x, training=True)
+            # The one place where examples become a scalar. Each replica's share is divided by the weight of the
+            # whole batch, so that the sum over replicas is the mean over the batch, however it was dealt out.
+            loss = tf.reduce_sum(weight * terms["loss"]) / tf.maximum(total_weight, 1e-30)
+            if self.losses:  # regularisers in the user's own networks, one copy on each replica
+                loss += tf.add_n([tf.cast(extra, loss.dtype) for extra in self.losses]) / num_replicas()
+            scaled_loss = self.optimizer.scale_loss(loss)
+        return terms, loss, tape.gradient(scaled_loss, self.trainable_variables)
+
+    def test_step(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        x = self._inputs(x, y)
+        terms = self.loss_terms(x, training=False)
+        return self._update_metrics(x, terms, self._example_weight(x, sample_weight))
+
+    def _example_weight(self, x, sample_weight):
+        """Weight of each example, float32 [b]."""
+        ones = tf.ones([tf.shape(tf.nest.flatten(x)[0])[0]])
+        return ones if sample_weight is None else ones * tf.reshape(tf.cast(sample_weight, "float32"), [-1])
+
+    def _global_gradients(self, gradients, loss):
+        """The gradients of the whole batch, in the share that `optimizer.apply` sums over replicas; are they finite?"""
+        replicas = num_replicas()
+        if replicas > 1:
+            gradients = [None if g is None else all_reduce_sum(g) for g in gradients]
+            # An optimizer clips before it sums over replicas; the right order is to sum first.
+            gradients = clip(gradients, self.optimizer)
+        checked = all_reduce_sum(loss)  # so that all replicas come to the same answer
+        if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):  # which skips infinite gradients itself
+            squares = [tf.nn.l2_loss(tf.convert_to_tensor(g)) for g in gradients if g is not None]
+            checked += tf.add_n([tf.cast(s, "float32") for s in squares])
+        return [None if g is None else g / replicas for g in gradients], tf.math.is_finite(checked)
+
+    def _update_metrics(self, x, terms, weight):
+        for tracker in self.trackers:
+            tracker.update_state(terms[tracker.name], sample_weight=weight)
+        if not self.has_metrics:
+            return self.get_metrics_result()
+        return self.compute_metrics(x, x, self.reconstruct(x), sample_weight=weight)
+
+    def non_finite_error(self):
+        """What `fit` raises after a step whose loss or gradients were not finite."""
+        return NonFiniteLossError(
+            f"The loss became NaN or infinite at step {self.step.numpy() + 1}. The weights are those before it. "
+            "Try a lower learning rate, gradient clipping (global_clipnorm=1.0 of the optimizer), or check the "
+            "data for values outside [0, 1]."
+        )
