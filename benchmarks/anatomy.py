@@ -62,7 +62,7 @@ def parts_of_a_step(tf, preset, batch, steps, rounds):
     import keras
 
     import keras_vae
-    from keras_vae import layers
+    from keras_vae import layers, noise
 
     x = tf.constant(np.random.default_rng(0).random((steps, batch, 28, 28, 1), "float32"))
     functions = {}
@@ -79,10 +79,10 @@ def parts_of_a_step(tf, preset, batch, steps, rounds):
             return tf.while_loop(lambda number, _: number < steps, body, (0, 0.0))
 
         function = tf.function(run, jit_compile=compiled)
-        usual = layers.RNG, layers.Conv2DTranspose.MAX_PRODUCTS
-        layers.RNG, layers.Conv2DTranspose.MAX_PRODUCTS = rng, products
+        usual = noise.RNG, layers.Conv2DTranspose.MAX_PRODUCTS
+        noise.RNG, layers.Conv2DTranspose.MAX_PRODUCTS = rng, products
         function()  # traces, with this source of noise and this form of the last layer
-        layers.RNG, layers.Conv2DTranspose.MAX_PRODUCTS = usual
+        noise.RNG, layers.Conv2DTranspose.MAX_PRODUCTS = usual
         functions[what] = function
 
     if preset == "conv":

@@ -407,7 +407,8 @@ def encode(run, to, console):
 
     images, labels = training.load_test_images(run.config, data)
     codes = evaluation.batched(model.encode, images, *([labels] if model.takes_labels else []))
-    arrays = dict(zip(("z_mean", "z_log_var"), codes, strict=True)) if isinstance(codes, tuple) else {"z": codes}
+    heads = model.posterior.head_shapes((model.latent_dim,)) if hasattr(model, "prior") else ["z"]
+    arrays = dict(zip(heads, codes if isinstance(codes, tuple) else [codes], strict=True))
     if labels is not None:
         arrays["labels"] = labels
     to = to or run.path / "encoded.npz"

@@ -38,6 +38,7 @@ def option(default, help, choices=None, minimum=None, above=None, maximum=None):
 MODELS = ("vae", "conditional_vae", "hierarchical_vae", "autoencoder")
 NETWORKS = ("linear", "mlp", "gated", "conv", "resnet")
 LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian", "discretized_logistic")
+POSTERIORS = ("diagonal_gaussian", "full_covariance")
 PRIORS = ("standard_normal", "gaussian_mixture", "vampprior")
 OBJECTIVES = ("elbo", "iwae", "dreg", "miwae", "beta_tc")
 ACTIVATIONS = ("relu", "tanh", "elu", "gelu", "silu", "softplus", "sigmoid", "linear")
@@ -82,6 +83,7 @@ class ModelConfig:
     likelihood: str = option("bernoulli", "p(x|z): what a decoder output means.", choices=LIKELIHOODS)
     scale: float = option(1.0, "gaussian: standard deviation of a pixel.", above=0)
     learn_scale: bool = option(False, "gaussian: learn the standard deviation, starting from the given scale.")
+    posterior: str = option("diagonal_gaussian", "q(z|x).", choices=POSTERIORS)
     prior: str = option("standard_normal", "p(z).", choices=PRIORS)
     prior_components: int = option(500, "gaussian_mixture, vampprior: number of components.", minimum=1)
     upper_latent_dims: tuple[int, ...] = option(

@@ -6,8 +6,8 @@ from statistics import NormalDist
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import gaussian, plotting
-from keras_vae.evaluation import active_units, batched
+from keras_vae import plotting
+from keras_vae.evaluation import batched, latent_statistics
 
 SEED = 0  # of the samples in the figures: the same for every run, so that runs can be compared by eye
 
@@ -67,9 +67,9 @@ def _all_figures(model, images, labels, class_names, history, footnote):
         return
 
     yield "samples", _samples(model, class_names, footnote)
-    z_mean, z_log_var = batched(model.encode, images, *given)
-    kl = np.asarray(gaussian.kl_per_dimension(z_mean=z_mean, z_log_var=z_log_var)).mean(axis=0)
-    yield "kl_per_dimension", plotting.kl_per_dimension(kl, active=active_units(z_mean), footnote=footnote)
+    z_mean = codes
+    active, kl = latent_statistics(model, images, labels, seed=SEED)
+    yield "kl_per_dimension", plotting.kl_per_dimension(kl, active=active, footnote=footnote)
 
     def decode(z):
         return _numpy(model.decode(z, *(np.full(len(z), values[0]) for values in given)))

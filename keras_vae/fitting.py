@@ -42,7 +42,13 @@ def fit_prior(run, run_dir, num_components=50, samples=500, count=1000, console=
     z = _draws(model, images, config)
     prior = priors.GaussianMixture(num_components)
     fitted = VAE(  # which builds the prior
-        model.encoder, model.decoder, model.likelihood, prior, model.objective, seed=config.training.seed
+        model.encoder,
+        model.decoder,
+        model.likelihood,
+        model.posterior,
+        prior,
+        model.objective,
+        seed=config.training.seed,
     )
     prior.fit(z, seed=config.training.seed)
     new = Run.create(run_dir, config, run.facts)

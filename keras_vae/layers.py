@@ -8,43 +8,55 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_vae import gaussian, named, priors
-
-RNG = "philox"  # the one that TensorFlow would choose on a CPU by itself; in a program of XLA it would take a slow one
+from keras_vae import kl, named, posteriors, priors
+from keras_vae import noise as noises
+from keras_vae.noise import SeedNoise
 
 
 class Draws:
-    """s draws from q(z|x) of each image of a batch, and what an objective asks of them.
+    """s draws from q(z|x) of each example of a batch, and what an objective asks of them.
 
     Args:
         z: Float [s, b, d].
-        z_mean, z_log_var: Float [b, d], the parameters of q(z|x).
+        log_posterior: Float [s, b], log q(z|x) of each draw, nats.
+        heads: What the encoder returned, each [b, ...].
+        posterior: The posterior layer q(z|x).
         prior: The prior layer p(z).
     """
 
-    def __init__(self, z, z_mean, z_log_var, prior):
+    def __init__(self, z, log_posterior, heads, posterior, prior):
         self.z = z
-        self.z_mean = z_mean
-        self.z_log_var = z_log_var
+        self.log_posterior = log_posterior
+        self.heads = heads
+        self.posterior = posterior
         self.prior = prior
 
     @cached_property
+    def log_prior(self):
+        """log p(z) of each draw: float [s, b], nats."""
+        return self.prior.log_prob(self.z)
+
+    @cached_property
     def kl_groups(self):
-        """KL(q(z|x) || p(z)) in parts, float [b, g], nats. The parts have `prior.group_dims` dimensions each."""
-        return self.prior.kl_groups(self.z_mean, self.z_log_var, self.z)
+        """KL(q(z|x) || p(z)) in parts, float [b, g], nats. The parts have `group_dims` dimensions each."""
+        return kl.groups(self.posterior, self.prior, self.heads, self.z, self.log_posterior)
+
+    @property
+    def group_dims(self):
+        """Number of latent dimensions in each part of `kl_groups`: a tuple of ints."""
+        return kl.group_dims(self.posterior, self.prior)
 
     @property
     def kl_loss(self):
         """KL(q(z|x) || p(z)), float [b], nats."""
         return ops.sum(self.kl_groups, axis=-1)
 
-    def log_posterior(self):
-        """log q(z|x) of each draw: float [s, b], nats."""
-        return gaussian.log_prob(x=self.z, mean=self.z_mean, log_var=self.z_log_var)
-
-    def log_prior(self):
-        """log p(z) of each draw: float [s, b], nats."""
-        return self.prior.log_prob(self.z)
+    def held(self, z):
+        """The same draws as `z`, with log q(z|x) a function of z alone: heads and weights of q(z|x) are held fixed."""
+        fixed = [(weight, ops.stop_gradient(weight)) for weight in self.posterior.trainable_variables]
+        with keras.StatelessScope(fixed):
+            log_posterior = self.posterior.log_prob(z, [ops.stop_gradient(head) for head in self.heads])
+        return Draws(z, log_posterior, self.heads, self.posterior, self.prior)
 
 
 @keras.saving.register_keras_serializable(package="keras_vae")
@@ -137,13 +149,13 @@ class RandomLayer(keras.layers.Layer):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def next_seed(self):
-        """A fresh int32 [2] seed: a function of the layer's seed, the number of draws so far, and the replica."""
+    def noise(self):
+        """Fresh `SeedNoise`: a function of the layer's seed, the number of calls so far, and the replica."""
         seed = tf.cast(tf.math.floormod(self.seed_generator.next(), tf.int32.max), "int32")
         replica = tf.distribute.get_replica_context()
-        if replica is None or replica.num_replicas_in_sync == 1:
-            return seed
-        return tf.random.fold_in(seed, replica.replica_id_in_sync_group)
+        if replica is not None and replica.num_replicas_in_sync > 1:
+            seed = tf.random.fold_in(seed, replica.replica_id_in_sync_group)
+        return SeedNoise(seed)
 
     def get_config(self):
         return {**super().get_config(), "seed": self.seed}
@@ -153,15 +165,16 @@ class RandomLayer(keras.layers.Layer):
 class Sampling(RandomLayer):
     """Draws z from q(z|x) by the reparameterization trick and brings in the KL term.
 
-    z = z_mean + exp(0.5 * z_log_var) * eps with eps ~ N(0, I), and kl_loss = KL(q(z|x) || p(z)). Computes in float32
-    unless told otherwise, also under a mixed precision policy.
+    For the diagonal Gaussian z = z_mean + exp(0.5 * z_log_var) * eps with eps ~ N(0, I). kl_loss is
+    KL(q(z|x) || p(z)). Computes in float32, unless another dtype is asked for, also under a mixed precision policy.
 
     Args:
         prior: Name of a prior or a prior layer: p(z).
+        posterior: Name of a posterior or a posterior layer: q(z|x).
         seed: Int seed of the noise, or None for a random one.
 
     Call arguments:
-        inputs: Pair (z_mean, z_log_var) of float tensors [b, d].
+        heads: The encoder's outputs, such as the pair (z_mean, z_log_var) of float tensors [b, d].
 
     Returns:
         Pair (z, kl_loss): float tensors [b, d] and [b], the latter in nats.
@@ -178,53 +191,49 @@ class Sampling(RandomLayer):
         Kingma and Welling, Auto-Encoding Variational Bayes, 2014, section 2.4 and equation 10.
     """
 
-    def __init__(self, prior="standard_normal", seed=None, **kwargs):
+    def __init__(self, prior="standard_normal", posterior="diagonal_gaussian", seed=None, **kwargs):
         super().__init__(seed=seed, **{"dtype": "float32", **kwargs})
         self.prior = priors.get(prior)
+        self.posterior = posteriors.get(posterior)
 
-    def build(self, input_shape):
-        self.prior.build(input_shape[0])
+    def build(self, head_shapes):
+        self.posterior.build(head_shapes)
+        self.prior.build((None, *self.posterior.latent_shape))
         self.built = True
 
-    def call(self, inputs):
-        draws = self.draw(inputs)
-        return draws.z[0], draws.kl_loss
+    def call(self, heads):
+        draws = self.draw(heads)
+        return ops.cast(draws.z[0], self.compute_dtype), ops.cast(draws.kl_loss, self.compute_dtype)
 
-    def draw(self, inputs, num_samples=1, seed=None):
-        """Draws several z for each image.
+    def draw(self, heads, num_samples=1, noise=None):
+        """Draws several z for each example.
 
         Args:
-            inputs: Pair (z_mean, z_log_var) of float tensors [b, d].
+            heads: The encoder's outputs.
             num_samples: Int, s.
-            seed: Int32 [2], or a callable that takes a shape and gives standard normals, or None for the layer's own
-                next seed.
+            noise: A `keras_vae.noise.Noise`, or an int seed, or None for the layer's own.
 
         Returns:
             `Draws` with z of shape [s, b, d].
         """
-        z_mean, z_log_var = (ops.cast(value, self.compute_dtype) for value in inputs)
-        z_log_var = gaussian.bounded(z_log_var)
-        shape = (num_samples, tf.shape(z_mean)[0], *z_mean.shape[1:])
-        if callable(seed):
-            eps = seed(shape)
-        else:
-            seed = self.next_seed() if seed is None else seed
-            eps = _normal(shape, seed, self.compute_dtype)
-        return Draws(z_mean + ops.exp(0.5 * z_log_var) * eps, z_mean, z_log_var, self.prior)
+        noise = self.noise() if noise is None else noises.get(noise)
+        z, log_posterior = self.posterior.sample(heads, num_samples, noise)
+        return Draws(z, log_posterior, heads, self.posterior, self.prior)
 
-    def compute_output_spec(self, inputs):
-        z_mean, _ = inputs
+    def compute_output_spec(self, heads):
         return (
-            keras.KerasTensor(z_mean.shape, dtype=self.compute_dtype),
-            keras.KerasTensor(z_mean.shape[:-1], dtype=self.compute_dtype),
+            keras.KerasTensor(heads[0].shape, dtype=self.compute_dtype),
+            keras.KerasTensor(heads[0].shape[:1], dtype=self.compute_dtype),
         )
 
     def get_config(self):
-        return {**super().get_config(), "prior": keras.saving.serialize_keras_object(self.prior)}
+        serialize = keras.saving.serialize_keras_object
+        return {**super().get_config(), "prior": serialize(self.prior), "posterior": serialize(self.posterior)}
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{**config, "prior": keras.saving.deserialize_keras_object(config["prior"])})
+        made = {name: keras.saving.deserialize_keras_object(config[name]) for name in ("prior", "posterior")}
+        return cls(**{**config, **made})
 
 
 @keras.saving.register_keras_serializable(package="keras_vae")
@@ -257,8 +266,8 @@ class GaussianCorruption(RandomLayer):
         self.rate = rate
 
     def call(self, images):
-        noise = _normal(tf.shape(images), self.next_seed(), self.compute_dtype)
-        return ops.clip(images + self.rate * noise, 0.0, 1.0)
+        eps = self.noise()(tf.shape(images), "corruption")
+        return ops.clip(images + self.rate * ops.cast(eps, self.compute_dtype), 0.0, 1.0)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -300,7 +309,7 @@ class MaskingCorruption(RandomLayer):
         self.rate = rate
 
     def call(self, images):
-        uniform = tf.random.stateless_uniform(tf.shape(images), seed=self.next_seed(), alg=RNG)
+        uniform = self.noise().uniform(tf.shape(images), "corruption")
         return images * ops.cast(uniform >= self.rate, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
@@ -308,10 +317,6 @@ class MaskingCorruption(RandomLayer):
 
     def get_config(self):
         return {**super().get_config(), "rate": self.rate}
-
-
-def _normal(shape, seed, dtype):
-    return tf.random.stateless_normal(shape, seed=seed, dtype=dtype, alg=RNG)
 
 
 CORRUPTIONS = {"gaussian": GaussianCorruption, "masking": MaskingCorruption}

@@ -23,7 +23,7 @@ def build(
     decoder_channels=64,
     padding="same",
     initializer="fan_in_uniform",
-    heads=("z_mean", "z_log_var"),
+    heads=None,
     code_activation="linear",
     params_per_channel=1,
     num_classes=0,
@@ -41,7 +41,7 @@ def build(
         decoder_channels: Int, conv and resnet only: channels of the decoder's first feature map.
         padding: Conv and resnet only: padding of the encoder's strided convolutions, "same" or "valid".
         initializer: Weights of dense layers at the start, "fan_in_uniform" or "glorot_uniform".
-        heads: Names of the encoder's outputs, each [b, d].
+        heads: Dict: name of each output of the encoder -> its shape (n,); None for z_mean and z_log_var, each (d,).
         code_activation: Name of the activation of the encoder's outputs.
         params_per_channel: Int, numbers that the decoder emits for each channel of each pixel.
         num_classes: Int, K, for networks that take a label as well; 0 for none. As a one-hot vector the label joins the
@@ -74,7 +74,8 @@ def build(
     image = keras.Input(image_shape, name="image")
     image_inputs, label = _with_label(image, num_classes)
     features = encode(image, label, dense_layer, hidden=hidden, activation=activation, dense=dense, padding=padding)
-    codes = [dense_layer(latent_dim, activation=code_activation, name=head)(features) for head in heads]
+    heads = heads or {"z_mean": (latent_dim,), "z_log_var": (latent_dim,)}
+    codes = [dense_layer(size, activation=code_activation, name=head)(features) for head, (size,) in heads.items()]
     z = keras.Input((latent_dim,), name="z")
     z_inputs, label = _with_label(z, num_classes)
     params = decode(

@@ -3,37 +3,52 @@
 A new objective is one class and one row of `OBJECTIVES` below.
 """
 
+import abc
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import tensorflow as tf
 from keras import ops
 
 from keras_vae import gaussian, named
+from keras_vae.config import InputError
+from keras_vae.layers import Draws
+from keras_vae.posteriors import DiagonalGaussian
+
+Tensor = Any
 
 
-class Objective:
-    """Base class: the loss of each image from draws of z and what the decoder says of them.
+class Objective(keras.layers.Layer, abc.ABC):
+    """Base class: the terms of each example, from draws of z and what the decoder says of them.
 
-    `num_samples` is the number of draws that it takes for each image.
+    A layer, so that an objective can have weights: they are trained with those of the model. `num_samples` is the
+    number of draws of z for each example, and `term_names` are the names of the terms, the minimised one first.
     """
 
     num_samples = 1
+    term_names: tuple[str, ...] = ("loss", "reconstruction_loss", "kl_loss")
 
-    def __call__(self, draws, decode, step=None):
-        """Loss of each image.
+    def __init__(self, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+
+    @abc.abstractmethod
+    def terms(self, draws: Draws, decode: Callable, step: Tensor | None = None) -> dict[str, Tensor]:
+        """The terms of each example.
 
         Args:
-            draws: The `keras_vae.layers.Draws`, s for each of b images.
+            draws: The `keras_vae.layers.Draws`, s for each of b examples.
             decode: Callable, z [n, b, d] -> log p(x|z), float [n, b], nats.
             step: Int scalar tensor, the number of training steps done so far, or None for evaluation.
 
         Returns:
-            Pair: the loss, float [b], and log p(x|z) of the draws, float [s, b], in nats.
+            Dict: name -> float [b], nats. The first is minimised.
         """
-        raise NotImplementedError(f"{type(self).__name__} must say what its loss is.")
 
-    @classmethod
-    def from_config(cls, config):
-        return cls(**config)
+
+def _terms(loss, log_likelihood, draws):
+    """The usual terms, of the loss [b] and log p(x|z) of the draws [s, b]."""
+    return {"loss": loss, "reconstruction_loss": -ops.mean(log_likelihood, axis=0), "kl_loss": draws.kl_loss}
 
 
 @keras.saving.register_keras_serializable(package="keras_vae")
@@ -45,7 +60,7 @@ class ELBO(Objective):
 
     Args:
         beta: Float, at least 0, the weight of the KL term.
-        warmup_steps: Int. Over this many training steps the weight rises linearly from 0 to `beta`. Evaluation
+        warmup_steps: Int. Over this many training steps the weight rises linearly from 0 to `beta`; evaluation
             always uses `beta`.
         cycle_steps: Int, at least `warmup_steps`: the weight starts again from 0 every so many steps; 0 for never.
         free_bits: Float, nats for each latent dimension: the KL of an image is not pushed below that. The paper takes
@@ -69,7 +84,10 @@ class ELBO(Objective):
         Improved Variational Inference with Inverse Autoregressive Flow, 2016, equation 15, for each image.
     """
 
-    def __init__(self, beta=1.0, warmup_steps=0, cycle_steps=0, free_bits=0.0):
+    def __init__(
+        self, beta: float = 1.0, warmup_steps: int = 0, cycle_steps: int = 0, free_bits: float = 0.0, **kwargs
+    ):
+        super().__init__(**kwargs)
         values = {"beta": beta, "warmup_steps": warmup_steps, "cycle_steps": cycle_steps, "free_bits": free_bits}
         for name, value in values.items():
             if not value >= 0:
@@ -92,15 +110,16 @@ class ELBO(Objective):
             step = step % self.cycle_steps
         return self.beta * ops.minimum(1.0, ops.cast(step, "float32") / self.warmup_steps)
 
-    def __call__(self, draws, decode, step=None):
+    def terms(self, draws, decode, step=None):
         groups = draws.kl_groups  # (b, g)
         if self.free_bits:
-            groups = ops.maximum(groups, self.free_bits * ops.convert_to_tensor(draws.prior.group_dims, "float32"))
+            groups = ops.maximum(groups, self.free_bits * ops.convert_to_tensor(draws.group_dims, "float32"))
         log_likelihood = decode(draws.z)
-        return self.kl_weight(step) * ops.sum(groups, axis=-1) - log_likelihood[0], log_likelihood
+        return _terms(self.kl_weight(step) * ops.sum(groups, axis=-1) - log_likelihood[0], log_likelihood, draws)
 
     def get_config(self):
         return {
+            **super().get_config(),
             "beta": self.beta,
             "warmup_steps": self.warmup_steps,
             "cycle_steps": self.cycle_steps,
@@ -130,7 +149,8 @@ class MIWAE(Objective):
         Rainforth et al., Tighter Variational Bounds are Not Necessarily Better, 2018, section 4.
     """
 
-    def __init__(self, m=1, k=50):
+    def __init__(self, m: int = 1, k: int = 50, **kwargs):
+        super().__init__(**kwargs)
         for name, value in (("m", m), ("k", k)):
             if not (isinstance(value, int) and value >= 1):
                 raise ValueError(
@@ -143,17 +163,17 @@ class MIWAE(Objective):
     def num_samples(self):
         return self.m * self.k
 
-    def __call__(self, draws, decode, step=None):
+    def terms(self, draws, decode, step=None):
         log_likelihood = decode(draws.z)
-        log_weights = log_likelihood + draws.log_prior() - draws.log_posterior()  # (s, b)
-        return -ops.mean(self.bounds(log_weights), axis=0), log_likelihood
+        log_weights = log_likelihood + draws.log_prior - draws.log_posterior  # (s, b)
+        return _terms(-ops.mean(self.bounds(log_weights), axis=0), log_likelihood, draws)
 
     def bounds(self, log_weights):
         """log(1/k sum exp) of each group of k draws: [s, b] -> [m, b], nats."""
         return gaussian.log_mean_exp(ops.reshape(log_weights, (self.m, self.k, -1)), axis=1)
 
     def get_config(self):
-        return {"m": self.m, "k": self.k}
+        return {**super().get_config(), "m": self.m, "k": self.k}
 
 
 @keras.saving.register_keras_serializable(package="keras_vae")
@@ -173,11 +193,11 @@ class IWAE(MIWAE):
         Burda et al., Importance Weighted Autoencoders, 2016, equation 8.
     """
 
-    def __init__(self, k=50):
-        super().__init__(m=1, k=k)
+    def __init__(self, k: int = 50, **kwargs):
+        super().__init__(m=1, k=k, **kwargs)
 
     def get_config(self):
-        return {"k": self.k}
+        return {name: value for name, value in super().get_config().items() if name != "m"}
 
 
 @keras.saving.register_keras_serializable(package="keras_vae")
@@ -186,8 +206,7 @@ class DReG(IWAE):
 
     The loss is that of `IWAE`, and so is the gradient of decoder and prior. On its way back through z to the encoder
     the gradient of each draw is multiplied by the draw's normalised weight once more, and log q(z|x) is held fixed as a
-    function of the encoder. In a hierarchical model this is done for the lowest latent layer; the others keep the
-    gradient of `IWAE`.
+    function of the encoder.
 
     Args:
         k: Int, draws for each image.
@@ -195,31 +214,33 @@ class DReG(IWAE):
     Example:
 
     >>> from keras_vae import objectives
-    >>> objectives.DReG(k=5).get_config()
-    {'k': 5}
+    >>> objectives.DReG(k=5).k
+    5
 
     Reference:
         Tucker et al., Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives, 2019, equation 8.
     """
 
-    def __call__(self, draws, decode, step=None):
+    def terms(self, draws, decode, step=None):
         weights = []  # normalised, [k, b]; filled in below, before the gradient of z needs them
 
         @tf.custom_gradient
         def weighted_gradient(z):
-            return tf.identity(z), lambda upstream: upstream * weights[0][..., None]
+            def gradient(upstream):
+                return upstream * ops.reshape(weights[0], (*ops.shape(weights[0]), *(1,) * (len(z.shape) - 2)))
 
-        z_mean, z_log_var = ops.stop_gradient(draws.z_mean), ops.stop_gradient(draws.z_log_var)
-        draws = type(draws)(weighted_gradient(draws.z), z_mean, z_log_var, draws.prior)
-        log_likelihood = decode(draws.z)
-        log_weights = log_likelihood + draws.log_prior() - draws.log_posterior()
+            return tf.identity(z), gradient
+
+        held = draws.held(weighted_gradient(draws.z))
+        log_likelihood = decode(held.z)
+        log_weights = log_likelihood + held.log_prior - held.log_posterior
         weights.append(ops.stop_gradient(ops.softmax(log_weights, axis=0)))
-        return -self.bounds(log_weights)[0], log_likelihood
+        return _terms(-self.bounds(log_weights)[0], log_likelihood, held)
 
 
 @keras.saving.register_keras_serializable(package="keras_vae")
 class BetaTC(Objective):
-    """loss = reconstruction_loss + kl_loss + (beta - 1) * total correlation of q(z).
+    """loss = reconstruction_loss + kl_loss + (beta - 1) * total correlation of q(z), for a diagonal Gaussian q(z|x).
 
     The KL is the sum of the mutual information of x and z, the total correlation of the aggregate posterior q(z), and
     the KL of its dimensions from the prior; of these the second is weighed by beta. q(z) is estimated from the batch,
@@ -241,14 +262,20 @@ class BetaTC(Objective):
         Chen et al., Isolating Sources of Disentanglement in VAEs, 2018, equations 2 and 4.
     """
 
-    def __init__(self, beta=6.0):
+    def __init__(self, beta: float = 6.0, **kwargs):
+        super().__init__(**kwargs)
         if not beta >= 0:
             raise ValueError(f"Invalid value for argument `beta`. Expected at least 0. Received: beta={beta}")
         self.beta = beta
 
     def total_correlation(self, draws):
         """log q(z) - sum_j log q(z_j) of each draw, by the batch: float [s, b], nats."""
-        z_mean, z_log_var = _of_all_replicas(draws.z_mean), _of_all_replicas(draws.z_log_var)
+        if not isinstance(draws.posterior, DiagonalGaussian):
+            raise InputError(
+                "Objective beta_tc needs the posterior diagonal_gaussian, whose latent dimensions have densities of "
+                f"their own. Received: {type(draws.posterior).__name__}"
+            )
+        z_mean, z_log_var = map(_of_all_replicas, draws.posterior.parameters(draws.heads))
         # log q(z_j|x) of each draw under each image: (s, b, images, d)
         by_dimension = gaussian.log_prob(
             x=draws.z[:, :, None, :, None], mean=z_mean[:, :, None], log_var=z_log_var[:, :, None]
@@ -258,13 +285,13 @@ class BetaTC(Objective):
         marginals = ops.logsumexp(by_dimension, axis=-2) - log_images
         return joint - ops.sum(marginals, axis=-1)
 
-    def __call__(self, draws, decode, step=None):
+    def terms(self, draws, decode, step=None):
         log_likelihood = decode(draws.z)
         elbo = log_likelihood[0] - draws.kl_loss
-        return (self.beta - 1.0) * self.total_correlation(draws)[0] - elbo, log_likelihood
+        return _terms((self.beta - 1.0) * self.total_correlation(draws)[0] - elbo, log_likelihood, draws)
 
     def get_config(self):
-        return {"beta": self.beta}
+        return {**super().get_config(), "beta": self.beta}
 
 
 def _of_all_replicas(value):
@@ -278,18 +305,18 @@ def _of_all_replicas(value):
 OBJECTIVES = {"elbo": ELBO, "iwae": IWAE, "dreg": DReG, "miwae": MIWAE, "beta_tc": BetaTC}
 
 
-def get(identifier, **options):
+def get(identifier: Any, **options: Any) -> Objective:
     """Returns an objective by name, made with `options`, or the objective itself.
 
     Example:
 
     >>> from keras_vae import objectives
-    >>> objectives.get({"name": "iwae", "k": 5}).get_config() == objectives.get("iwae", k=5).get_config()
-    True
+    >>> objectives.get({"name": "iwae", "k": 5}).k
+    5
 
     Raises:
         InputError: for an unknown name.
     """
-    if callable(identifier):
+    if isinstance(identifier, Objective):
         return identifier
     return named.make("objective", identifier, OBJECTIVES, options)

@@ -1,69 +1,58 @@
-"""Priors p(z): layers with log_prob, sample and kl. A new prior is one class and one row of `PRIORS` below."""
+"""Priors p(z): what latents look like. A new prior is one class and one row of `PRIORS` below."""
+
+import abc
+from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from keras_vae import gaussian, named
+from keras_vae import noise as noises
+from keras_vae.noise import Noise
+from keras_vae.posteriors import DiagonalGaussian, Posterior
+
+Tensor = Any
 
 
-class Prior(keras.layers.Layer):
+class Prior(keras.layers.Layer, abc.ABC):
     """Base class; a layer, so that a prior can have weights. Computes in float32.
 
-    A subclass gives `log_prob` and `sample`; where KL(q || p) has a closed form it overrides `kl_groups`.
+    A subclass gives `log_prob` and `sample`. Where KL(q || p) has a closed form, `keras_vae.kl` knows it.
     """
 
     def __init__(self, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
 
-    def bind(self, encoder, input_shape):
-        """Tells the prior which network gives q(z|x), before it is built. Most priors do not ask."""
+    def bind(self, encoder: Any, event_shape: tuple, posterior: Posterior) -> None:
+        """Tells the prior what gives q(z|x), before it is built. Most priors do not ask."""
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         self.latent_dim = input_shape[-1]
         self.built = True
 
-    def build_from_config(self, config):
+    def build_from_config(self, config: dict) -> None:
         """Nothing: a loaded prior is built by its model, which has the encoder."""
 
-    def log_prob(self, z, seed=None):
-        """Log-density of `z`, float [..., d].
+    @abc.abstractmethod
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density of `z`, float [..., d]: float [...], nats."""
+
+    @abc.abstractmethod
+    def sample(self, num_samples: int, noise: Noise | int | None = None) -> Tensor:
+        """Draws z.
 
         Args:
-            z: Float [..., d].
-            seed: For a prior that has to draw: int32 [2], or a callable that takes a shape and gives standard normals,
-                or None for its own next seed. The others ignore it.
+            num_samples: Int, n.
+            noise: A `keras_vae.noise.Noise`, or an int seed, or None for other draws at each call.
 
         Returns:
-            Float [...], nats.
+            Float32 [n, d].
         """
-        raise NotImplementedError(f"{type(self).__name__} must give its log-density.")
 
-    def sample(self, num_samples, seed=None):
-        """Draws float32 [num_samples, d]; `seed` is an int or a `keras.random.SeedGenerator`."""
-        raise NotImplementedError(f"{type(self).__name__} must give its samples.")
-
-    def kl(self, z_mean, z_log_var, z, seed=None):
-        """KL(q || p) of q = N(z_mean, diag(exp(z_log_var))), in closed form or estimated from draws.
-
-        Args:
-            z_mean, z_log_var: Float [b, d].
-            z: Float [s, b, d], draws from q, for a prior without a closed form.
-            seed: As for `log_prob`.
-
-        Returns:
-            Float [b], nats; an estimate may be negative.
-        """
-        return ops.sum(self.kl_groups(z_mean, z_log_var, z, seed), axis=-1)
-
-    def kl_groups(self, z_mean, z_log_var, z, seed=None):
-        """The parts that the KL is the sum of: float [b, g], nats. Arguments like `kl`."""
-        log_ratio = gaussian.log_prob(x=z, mean=z_mean, log_var=z_log_var) - self.log_prob(z, seed)  # (s, b)
-        return ops.mean(log_ratio, axis=0)[:, None]
-
-    @property
-    def group_dims(self):
-        """Number of latent dimensions in each part of `kl_groups`: a tuple of ints."""
-        return (self.latent_dim,)
+    def frozen(self) -> "Prior":
+        """A prior with the same draws that needs no network for them: what is served. Itself, for most."""
+        return self
 
 
 @keras.saving.register_keras_serializable(package="keras_vae")
@@ -75,43 +64,35 @@ class StandardNormal(Prior):
     >>> from keras_vae import priors
     >>> prior = priors.get("standard_normal")
     >>> prior.build((None, 2))
-    >>> tuple(prior.sample(5, seed=1).shape)
+    >>> tuple(prior.sample(5, noise=1).shape)
     (5, 2)
 
     Reference:
         Kingma and Welling, Auto-Encoding Variational Bayes, 2014, section 3.
     """
 
-    def log_prob(self, z, seed=None):
+    def log_prob(self, z):
         return gaussian.log_prob(x=z, mean=ops.zeros_like(z), log_var=ops.zeros_like(z))
 
-    def kl_groups(self, z_mean, z_log_var, z=None, seed=None):
-        return gaussian.kl_per_dimension(z_mean=z_mean, z_log_var=z_log_var)
-
-    @property
-    def group_dims(self):
-        return (1,) * self.latent_dim
-
-    def sample(self, num_samples, seed=None):
-        return keras.random.normal((num_samples, self.latent_dim), seed=seed)
+    def sample(self, num_samples, noise=None):
+        return noises.get(noise)((1, num_samples, self.latent_dim), "prior")[0]
 
 
 class Mixture(Prior):
     """Base class of mixtures of diagonal Gaussians: a subclass gives the `components`."""
 
-    def components(self):
+    @abc.abstractmethod
+    def components(self) -> tuple[Tensor, Tensor, Tensor]:
         """The mixture: logits of the weights, float [K], means [K, d], log_vars [K, d]."""
-        raise NotImplementedError(f"{type(self).__name__} must give its components.")
 
-    def log_prob(self, z, seed=None):
+    def log_prob(self, z):
         return gaussian.mixture_log_prob(z, *self.components())
 
-    def sample(self, num_samples, seed=None):
+    def sample(self, num_samples, noise=None):
+        noise = noises.get(noise)
         logits, means, log_vars = self.components()
-        if not isinstance(seed, keras.random.SeedGenerator):  # which gives two different seeds to two draws
-            seed = keras.random.SeedGenerator(seed)
-        chosen = keras.random.categorical(logits[None], num_samples, seed=seed)[0]
-        eps = keras.random.normal((num_samples, self.latent_dim), seed=seed)
+        chosen = choose(ops.softmax(logits), num_samples, noise)
+        eps = noise((1, num_samples, self.latent_dim), "prior")[0]
         return ops.take(means, chosen, axis=0) + ops.exp(0.5 * ops.take(log_vars, chosen, axis=0)) * eps
 
 
@@ -122,14 +103,14 @@ class GaussianMixture(Mixture):
     Starts as equal weights, means drawn from N(0, I) and unit variances; KL(q || p) is estimated from the draws of z.
 
     Args:
-        num_components: Int, K.
+        num_components: Int, K, the number of components.
 
     Example:
 
     >>> from keras_vae import priors
     >>> prior = priors.get("gaussian_mixture", num_components=3)
     >>> prior.build((None, 2))
-    >>> tuple(prior.sample(5, seed=1).shape)
+    >>> tuple(prior.sample(5, noise=1).shape)
     (5, 2)
 
     Reference:
@@ -137,7 +118,7 @@ class GaussianMixture(Mixture):
         et al., Deep Unsupervised Clustering with Gaussian Mixture VAEs, 2016.
     """
 
-    def __init__(self, num_components=10, **kwargs):
+    def __init__(self, num_components: int = 500, **kwargs):
         super().__init__(**kwargs)
         self.num_components = _at_least_one(num_components)
 
@@ -148,11 +129,11 @@ class GaussianMixture(Mixture):
         self.means = self.add_weight(name="means", shape=shape, initializer=keras.initializers.RandomNormal(stddev=1.0))
         self.log_vars = self.add_weight(name="log_vars", shape=shape, initializer="zeros")
 
-    def fit(self, z, seed=0):
+    def fit(self, z: Any, seed: int = 0) -> "GaussianMixture":
         """Fits the mixture to draws of z by expectation maximisation, with scikit-learn.
 
         Args:
-            z: Float [n, d], for example draws from q(z|x) of training images.
+            z: Float [n, d], for example draws from q(z|x) of training examples.
             seed: Int seed of the start.
 
         Returns:
@@ -162,10 +143,13 @@ class GaussianMixture(Mixture):
 
         fitted = ExpectationMaximisation(self.num_components, covariance_type="diag", random_state=seed, reg_covar=1e-4)
         fitted.fit(ops.convert_to_numpy(z))
-        self.logits.assign(ops.log(fitted.weights_))
-        self.means.assign(fitted.means_)
-        self.log_vars.assign(ops.log(fitted.covariances_))
+        self.set_components(ops.log(fitted.weights_), fitted.means_, ops.log(fitted.covariances_))
         return self
+
+    def set_components(self, logits: Any, means: Any, log_vars: Any) -> None:
+        """Sets the mixture: float [K], [K, d] and [K, d]."""
+        for weight, value in ((self.logits, logits), (self.means, means), (self.log_vars, log_vars)):
+            weight.assign(value)
 
     def components(self):
         return tuple(map(ops.convert_to_tensor, (self.logits, self.means, self.log_vars)))
@@ -175,14 +159,14 @@ class GaussianMixture(Mixture):
 
 
 @keras.saving.register_keras_serializable(package="keras_vae")
-class VampPrior(Mixture):
+class VampPrior(Prior):
     """p(z) = 1/K sum_k q(z|u_k): the mixture of what the encoder makes of K learned pseudo-inputs u_k.
 
     The pseudo-inputs are shaped like the encoder's input and start as uniform noise, or where `start_at` puts them;
     nothing keeps them in [0, 1]. KL(q || p) is estimated from the draws of z.
 
     Args:
-        num_components: Int, K.
+        num_components: Int, K, the number of pseudo-inputs.
 
     Example:
 
@@ -196,14 +180,16 @@ class VampPrior(Mixture):
         Tomczak and Welling, VAE with a VampPrior, 2018, equation 9.
     """
 
-    def __init__(self, num_components=500, **kwargs):
+    def __init__(self, num_components: int = 500, **kwargs):
         super().__init__(**kwargs)
         self.num_components = _at_least_one(num_components)
-        self._encode = None
+        self._encode: Any = None
 
-    def bind(self, encoder, input_shape):
-        self._pseudo_shape = tuple(input_shape[1:])
-        self._encode = lambda images: encoder(images, training=False)  # the encoder belongs to the model, not to us
+    def bind(self, encoder, event_shape, posterior):
+        self._pseudo_shape = tuple(event_shape)
+        # encoder and posterior belong to the model, and in a function their weights are not counted as ours
+        self._encode = lambda x: encoder(x, training=False)
+        self._posterior = lambda: posterior
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -217,17 +203,44 @@ class VampPrior(Mixture):
             initializer=keras.initializers.RandomUniform(0.0, 1.0),
         )
 
-    def start_at(self, images):
-        """Sets the pseudo-inputs to `images`, float [K, ...]."""
-        self.pseudo_inputs.assign(images)
+    def start_at(self, x: Any) -> None:
+        """Sets the pseudo-inputs to `x`, float [K, ...]."""
+        self.pseudo_inputs.assign(x)
 
-    def components(self):
-        means, log_vars = self._encode(ops.convert_to_tensor(self.pseudo_inputs))
-        means, log_vars = ops.cast(means, "float32"), ops.cast(log_vars, "float32")
-        return ops.zeros((self.num_components,)), means, gaussian.bounded(log_vars)
+    def heads(self) -> list[Tensor]:
+        """What the encoder returns for the pseudo-inputs, each [K, ...]."""
+        return list(self._encode(ops.convert_to_tensor(self.pseudo_inputs)))
+
+    def log_prob(self, z):
+        posterior, heads = self._posterior(), self.heads()
+        if isinstance(posterior, DiagonalGaussian):  # in two matrix products
+            return gaussian.mixture_log_prob(z, ops.zeros((self.num_components,)), *posterior.parameters(heads))
+        each = ops.reshape(z, (-1, 1, self.latent_dim))
+        log_q = posterior.log_prob(ops.repeat(each, self.num_components, axis=1), heads)  # (n, K)
+        return ops.reshape(gaussian.log_mean_exp(log_q, axis=-1), ops.shape(z)[:-1])
+
+    def sample(self, num_samples, noise=None):
+        noise = noises.get(noise)
+        chosen = choose(ops.full((self.num_components,), 1.0 / self.num_components), num_samples, noise)
+        heads = [ops.take(head, chosen, axis=0) for head in self.heads()]
+        return self._posterior().sample(heads, 1, noise.within("prior"))[0][0]
+
+    def frozen(self):
+        posterior = self._posterior()
+        if not isinstance(posterior, DiagonalGaussian):
+            return self
+        mixture = GaussianMixture(self.num_components)
+        mixture.build((None, self.latent_dim))
+        mixture.set_components(ops.zeros((self.num_components,)), *posterior.parameters(self.heads()))
+        return mixture
 
     def get_config(self):
         return {**super().get_config(), "num_components": self.num_components}
+
+
+def choose(weights: Tensor, num_samples: int, noise: Noise) -> Tensor:
+    """Draws components, int32 [num_samples], of weights that sum to 1, float [K]."""
+    return tf.searchsorted(tf.cumsum(weights)[:-1], noise.uniform((1, num_samples), "component")[0], side="right")
 
 
 def _at_least_one(num_components):
@@ -242,12 +255,12 @@ def _at_least_one(num_components):
 PRIORS = {"standard_normal": StandardNormal, "gaussian_mixture": GaussianMixture, "vampprior": VampPrior}
 
 
-def get(identifier, **options):
+def get(identifier: Any, **options: Any) -> Prior:
     """Returns a prior by name, made with `options`, or the prior itself.
 
     Raises:
         InputError: for an unknown name.
     """
-    if isinstance(identifier, keras.layers.Layer):
+    if isinstance(identifier, Prior):
         return identifier
     return named.make("prior", identifier, PRIORS, options)

@@ -50,6 +50,17 @@ CASES = (
     Case("beta-tc", {"objective": "beta_tc", "beta": 4.0}),
     Case("gaussian-mixture", {"prior": "gaussian_mixture", "prior_components": 3}),
     Case("vampprior", {"prior": "vampprior", "prior_components": 4}),
+    Case("full-covariance", {"posterior": "full_covariance"}),
+    Case(
+        "full-covariance-iwae",
+        {
+            "posterior": "full_covariance",
+            "prior": "vampprior",
+            "prior_components": 4,
+            "objective": "dreg",
+            "importance_samples": 3,
+        },
+    ),
     Case("hierarchical", {**HIERARCHICAL, "upper_latent_dims": (2,)}),
     Case(
         "hierarchical-three-layers",

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_vae import evaluation, likelihoods
+from keras_vae import evaluation, kl, likelihoods
 from keras_vae.config import InputError, ModelConfig
 from keras_vae.models import VAE, build_model
+from keras_vae.posteriors import DiagonalGaussian
 from keras_vae.priors import StandardNormal
 
 PIXELS = 64
@@ -54,24 +55,25 @@ def test_a_right_model_has_no_errors(values):
     assert errors(small(**values).audit(BINARY)) == {}
 
 
-class TurnedKL(StandardNormal):
-    def kl_groups(self, *args, **kwargs):
-        return -super().kl_groups(*args, **kwargs)
+def with_kl(wrong):
+    """A prior whose KL is what `wrong` makes of the right one."""
 
+    class WrongKL(StandardNormal):
+        pass
 
-class MeanKL(StandardNormal):
-    def kl_groups(self, *args, **kwargs):
-        return super().kl_groups(*args, **kwargs) / self.latent_dim
+    @kl.closed_form(DiagonalGaussian, WrongKL)
+    def groups(posterior, prior, heads, z, log_q):
+        return wrong(kl.CLOSED_FORMS[DiagonalGaussian, StandardNormal][0](posterior, prior, heads, z, log_q))
 
-
-class DoubledKL(StandardNormal):
-    def kl_groups(self, *args, **kwargs):
-        return 2 * super().kl_groups(*args, **kwargs)
+    return WrongKL()
 
 
 class HighDensity(StandardNormal):
-    def log_prob(self, z, seed=None):
-        return super().log_prob(z, seed) + 3.0
+    def log_prob(self, z):
+        return super().log_prob(z) + 3.0
+
+
+kl.closed_form(DiagonalGaussian, HighDensity)(kl.CLOSED_FORMS[DiagonalGaussian, StandardNormal][0])
 
 
 class ClippedBernoulli(likelihoods.Bernoulli):
@@ -115,10 +117,9 @@ def with_wide_sampling():
     vae.encoder.get_layer("z_log_var").bias.assign([1.0, 1.0, 1.0])  # so that the noise is most of z
     right = vae.sampling.draw
 
-    def draw(inputs, num_samples=1, seed=None):
-        z_mean, z_log_var = inputs
-        draws = right((z_mean, 2 * z_log_var), num_samples, seed)
-        draws.z_log_var = z_log_var  # the KL is still the right one
+    def draw(heads, num_samples=1, noise=None):
+        draws = right((heads[0], 2 * heads[1]), num_samples, noise)
+        draws.heads = heads  # the KL is still the right one
         return draws
 
     vae.sampling.draw = draw
@@ -127,15 +128,18 @@ def with_wide_sampling():
 
 def with_parts(likelihood="bernoulli", prior="standard_normal"):
     vae = small()
-    return VAE(vae.encoder, vae.decoder, likelihood, prior, seed=0)
+    return VAE(vae.encoder, vae.decoder, likelihood, prior=prior, seed=0)
 
 
 PLANTED = {
     "std = exp(log_var) in the layer": (with_wide_sampling, "exp(0.5 * z_log_var)"),
     "std = exp(log_var) in the loss": (with_wide_sampling, "drawn with the standard deviation exp(z_log_var)"),
-    "KL with its sign turned": (lambda: with_parts(prior=TurnedKL()), "sign is turned"),
-    "KL averaged over latents": (lambda: with_parts(prior=MeanKL()), "mean over the 3 latent dimensions"),
-    "KL without its half": (lambda: with_parts(prior=DoubledKL()), "factor 0.5 is missing"),
+    "KL with its sign turned": (lambda: with_parts(prior=with_kl(lambda groups: -groups)), "sign is turned"),
+    "KL averaged over latents": (
+        lambda: with_parts(prior=with_kl(lambda groups: groups / 3)),
+        "mean over the 3 latent dimensions",
+    ),
+    "KL without its half": (lambda: with_parts(prior=with_kl(lambda groups: 2 * groups)), "factor 0.5 is missing"),
     "prior that is no density": (lambda: with_parts(prior=HighDensity()), "the log_prob of the prior"),
     "log of clipped p": (lambda: with_parts(ClippedBernoulli()), "log of clipped probabilities"),
     "likelihood averaged over pixels": (lambda: with_parts(MeanBernoulli()), "mean over pixels"),

@@ -45,7 +45,7 @@ class Planted:
             mean = tf.einsum("sbd,pd->sbp", z, self.w)
             return gaussian.log_prob(x=x, mean=mean, log_var=tf.fill((PIXELS,), float(np.log(SCALE**2))))
 
-        def log_prior(z, seed):
+        def log_prior(z):
             return gaussian.log_prob(x=z, mean=tf.zeros_like(z), log_var=tf.zeros_like(z))
 
         propose = propose or marginal.posterior_proposal(encode, log_prior)

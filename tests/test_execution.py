@@ -7,7 +7,7 @@ import scipy.stats
 import tensorflow as tf
 from cases import CASES, build, images, labels
 
-from keras_vae import layers, networks
+from keras_vae import layers, networks, noise
 from keras_vae.callbacks import ImageGrids
 from keras_vae.models import VAE, NonFiniteLossError
 from keras_vae.train import runners
@@ -27,7 +27,7 @@ def same_noise(monkeypatch):
         draw = getattr(tf.random, name)
 
         def numbers(shape, seed, dtype="float32", alg="auto_select", **others):
-            if alg != layers.RNG:  # Keras's initializers
+            if alg != noise.RNG:  # Keras's initializers
                 return draw(shape, seed=seed, dtype=dtype, alg=alg, **others)
             count = tf.cast(tf.range(tf.reduce_prod(shape)), dtype)
             return tf.reshape(0.5 + 0.5 * tf.sin(12.9898 * count + tf.cast(tf.reduce_sum(seed) % 100, dtype)), shape)

@@ -14,7 +14,7 @@ import scipy.stats
 import tensorflow as tf
 from cases import CASES, all_cases, build, config, images, inputs, labels
 
-from keras_vae import networks, priors
+from keras_vae import networks, noise, priors
 from keras_vae.config import Config, InputError
 from keras_vae.layers import Sampling
 from keras_vae.models import VAE, Autoencoder, HierarchicalVAE, NonFiniteLossError, build_model
@@ -111,26 +111,46 @@ def normal_log_prob(z, mean, log_var):
     return scipy.stats.norm(mean, np.exp(0.5 * log_var)).logpdf(z).sum(-1)
 
 
-def log_prior_and_kl(prior, z, mean, log_var):
+def posterior_by_numpy(posterior, heads):
+    """Mean [b, d] and covariance [b, d, d] of q(z|x), in float64, of the lowest layer."""
+    mean, spread = (np.asarray(head, "float64") for head in heads)
+    if list(posterior.head_shapes((2,))) == ["z_mean", "z_log_var"]:
+        return mean, np.exp(spread)[:, :, None] * np.eye(mean.shape[1])
+    factor = np.zeros((*mean.shape, mean.shape[1]))
+    factor[(slice(None), *np.tril_indices(mean.shape[1]))] = spread
+    diagonal = np.arange(mean.shape[1])
+    factor[:, diagonal, diagonal] = np.exp(0.5 * factor[:, diagonal, diagonal])
+    return mean, factor @ factor.transpose(0, 2, 1)
+
+
+def many_normals(z, means, covariances):
+    rows = zip(z, means, covariances, strict=True)
+    return np.array([scipy.stats.multivariate_normal(mean, cov).logpdf(one) for one, mean, cov in rows])
+
+
+def log_prior_and_kl(posterior, prior, z, mean, covariance):
     """log p(z) and KL(q || p) of each image, in float64, from weights and networks alone; no layer draws noise."""
-    log_posterior = normal_log_prob(z, mean, log_var)
+    log_posterior = many_normals(z, mean, covariance)
     if isinstance(prior, priors.StandardNormal):
-        closed = 0.5 * (np.exp(log_var) + mean**2 - 1 - log_var)
+        factor = np.linalg.cholesky(covariance)
+        log_squares = 2 * np.log(np.diagonal(factor, axis1=1, axis2=2))
+        closed = 0.5 * ((factor**2).sum(-1) + mean**2 - 1 - log_squares)  # of each dimension, given those before it
         return normal_log_prob(z, 0.0, 0.0), closed.sum(-1), closed
     if hasattr(prior, "decoder"):
-        upper_mean, upper_log_var = (np.asarray(code, "float64") for code in prior.encoder(z))
-        log_upper, kl_upper, groups = log_prior_and_kl(prior.prior, upper_mean, upper_mean, upper_log_var)
-        log_conditional = normal_log_prob(z, *(np.asarray(code, "float64") for code in prior.decoder(upper_mean)))
+        upper = posterior_by_numpy(posterior.upper, posterior.encoder(z))
+        log_upper, kl_upper, groups = log_prior_and_kl(posterior.upper, prior.upper, upper[0], *upper)
+        log_conditional = normal_log_prob(z, *(np.asarray(code, "float64") for code in prior.decoder(upper[0])))
         kl = log_posterior - log_conditional
-        log_prior = log_conditional + log_upper - normal_log_prob(upper_mean, upper_mean, upper_log_var)
+        log_prior = log_conditional + log_upper - many_normals(upper[0], *upper)
         return log_prior, kl + kl_upper, np.concatenate([kl[:, None], groups], axis=1)
     if isinstance(prior, priors.VampPrior):
-        means, log_vars = (np.asarray(code, "float64") for code in prior._encode(prior.pseudo_inputs))
+        means, covariances = posterior_by_numpy(posterior, prior._encode(prior.pseudo_inputs))
         weights = np.full(len(means), 1 / len(means))
     else:
         means, log_vars, logits = (np.asarray(w, "float64") for w in (prior.means, prior.log_vars, prior.logits))
-        weights = np.exp(logits) / np.exp(logits).sum()
-    densities = [w * np.exp(normal_log_prob(z, m, v)) for w, m, v in zip(weights, means, log_vars, strict=True)]
+        weights, covariances = np.exp(logits) / np.exp(logits).sum(), [np.diag(np.exp(row)) for row in log_vars]
+    parts = zip(weights, means, covariances, strict=True)
+    densities = [w * scipy.stats.multivariate_normal(m, c).pdf(z) for w, m, c in parts]
     log_prior = np.log(np.sum(densities, axis=0))
     return log_prior, log_posterior - log_prior, (log_posterior - log_prior)[:, None]
 
@@ -151,17 +171,19 @@ def terms_by_numpy(model, case, x, batch_size=4):
     if not is_vae(case):
         penalty = settings.activity_penalty * np.abs(np.asarray(z)).sum(-1)
         return {"loss": reconstruction + penalty, "reconstruction_loss": reconstruction}
-    mean, log_var = (np.asarray(code, "float64") for code in codes)
-    log_prior, kl, groups = log_prior_and_kl(model.prior, mean, mean, log_var)
+    mean, covariance = posterior_by_numpy(model.posterior, codes)
+    log_prior, kl, groups = log_prior_and_kl(model.posterior, model.prior, mean, mean, covariance)
     if settings.objective == "elbo":
         free = np.maximum(groups, settings.free_bits) if settings.free_bits else groups
         loss = reconstruction + settings.beta * free.sum(-1)
     elif settings.objective == "beta_tc":
         batches = [slice(first, first + batch_size) for first in range(0, len(x), batch_size)]
-        correlation = np.concatenate([total_correlation(mean[batch], log_var[batch]) for batch in batches])
+        correlation = np.concatenate(
+            [total_correlation(mean[batch], np.asarray(codes[1], "float64")[batch]) for batch in batches]
+        )
         loss = reconstruction + kl + (settings.beta - 1) * correlation
     else:  # without noise all draws are alike, and so are their weights
-        loss = reconstruction + normal_log_prob(mean, mean, log_var) - log_prior
+        loss = reconstruction + many_normals(mean, mean, covariance) - log_prior
     return {"loss": loss, "reconstruction_loss": reconstruction, "kl_loss": kl}
 
 
@@ -400,8 +422,8 @@ def test_generate_decodes_draws_from_the_prior_by_seed(case):
     assert generated.shape == (6, *case.image_shape) and generated.min() >= 0 and generated.max() <= 1
     np.testing.assert_array_equal(generated, model.generate(what, seed=3))
     if case.name in ("mlp", "iwae"):
-        np.testing.assert_array_equal(generated, model.decode(keras.random.normal((6, 3), seed=3)))
-    np.testing.assert_array_equal(generated, model.decode(model.prior.sample(6, seed=3), *y))
+        np.testing.assert_array_equal(generated, model.decode(noise.get(3)((1, 6, 3), "prior")[0]))
+    np.testing.assert_array_equal(generated, model.decode(model.lowest(model.prior.sample(6, 3)), *y))
     assert np.any(generated != model.generate(what, seed=4)) and np.any(generated != model.generate(what))
     assert np.any(np.asarray(model.generate(what)) != model.generate(what))
 
@@ -548,8 +570,8 @@ def test_mixed_precision_keeps_the_terms_of_the_loss_in_float32(policy, case, no
     assert model.encoder.compute_dtype == policy.removeprefix("mixed_")
     assert model.reconstruct(x).dtype == "float32"
     if is_vae(case) and isinstance(model.prior, priors.StandardNormal):
-        mean, log_var = (np.asarray(code, "float64") for code in model.encode(x))
-        kl = 0.5 * (np.exp(log_var) + mean**2 - 1 - log_var).sum(-1)
+        mean, covariance = posterior_by_numpy(model.posterior, model.encode(x))
+        _, kl, _ = log_prior_and_kl(model.posterior, model.prior, mean, mean, covariance)
         np.testing.assert_allclose(model.loss_terms(x, False)["kl_loss"], kl, rtol=1e-5, atol=1e-6)
 
 
@@ -714,7 +736,7 @@ def test_bad_arguments_are_refused_by_name(options, named):
 
 def test_negative_activity_penalty_is_refused():
     with pytest.raises(ValueError, match="`activity_penalty`"):
-        Autoencoder(*networks.build("linear", SHAPE, 2, heads=("z",)), activity_penalty=-1.0)
+        Autoencoder(*networks.build("linear", SHAPE, 2, heads={"z": (2,)}), activity_penalty=-1.0)
 
 
 # -- losses that are not finite ---------------------------------------------------------------------------------
@@ -807,9 +829,12 @@ def test_options_that_do_not_go_together_are_refused_rather_than_ignored(values,
 
 def test_layers_of_a_hierarchical_model_draw_noise_of_their_own():
     model = build(case_of("hierarchical-three-layers"))
-    layers = [model.sampling, model.prior.sampling, model.prior.prior.sampling]
-    draws = [np.asarray(layer.draw((tf.zeros((200, 2)),) * 2).z).ravel() for layer in layers]
-    assert np.abs(np.corrcoef(draws) - np.eye(3)).max() < 0.25
+    for weight in [weight for network in (model.posterior, model.prior) for weight in network.trainable_weights]:
+        weight.assign(tf.zeros_like(weight))  # all layers are standard normals
+    z = model.sampling.draw((tf.zeros((2000, 3)),) * 2).z[0]
+    assert z.shape == (2000, 3 + 3 + 2)
+    for drawn in (z, model.prior.sample(2000, 1)[:, :6]):
+        assert np.abs(np.corrcoef(np.asarray(drawn).T) - np.eye(drawn.shape[1])).max() < 0.12
 
 
 def test_importance_weights_of_two_layers_find_the_exact_likelihood():
@@ -817,7 +842,7 @@ def test_importance_weights_of_two_layers_find_the_exact_likelihood():
     rng, shape = np.random.default_rng(0), (2, 2, 1)
     lower, upper = networks.build("linear", shape, 2), networks.build_latent(2, 1)
     model = HierarchicalVAE([lower[0], upper[0]], [lower[1], upper[1]], "gaussian", objective=IWAE(20_000), seed=1)
-    for weight in model.encoder.weights + model.prior.encoder.weights:
+    for weight in model.encoder.weights + model.posterior.encoder.weights:
         weight.assign(tf.zeros_like(weight))
     for weight in model.decoder.weights + model.prior.decoder.weights:
         weight.assign(0.5 * rng.normal(size=weight.shape))

@@ -134,7 +134,7 @@ def test_shapes_names_and_several_parameters_a_channel(name):
     encoder, decoder = build(name, params_per_channel=3)
     assert encoder.output_names == ["z_mean", "z_log_var"] and encoder.input_shape == (None, 6, 4, 2)
     assert decoder(encoder(X)[0]).shape == (4, 6, 4, 6)
-    encoder, _ = build(name, heads=("z",), code_activation="relu")
+    encoder, _ = build(name, heads={"z": (3,)}, code_activation="relu")
     code = np.asarray(encoder(X))
     assert code.shape == (4, 3) and code.min() == 0 and code.max() > 0
 

@@ -231,7 +231,7 @@ def test_a_fitted_prior_gains_on_a_planted_aggregate_posterior(run, tmp_path):
     )
     assert gain > 1
     fitted = Run.open(tmp_path / "fitted").load_model()
-    centre = np.asarray(fitted.prior.sample(2000, seed=0)).mean(0)
+    centre = np.asarray(fitted.prior.sample(2000, 0)).mean(0)
     codes = np.asarray(fitted.encode(training.load_test_images(new.config, new.open_data())[0])[0])
     np.testing.assert_allclose(centre, codes.mean(0), atol=0.5)
     assert (new.path / "export/decoder/1").exists() and not new.checkpoints.exists()

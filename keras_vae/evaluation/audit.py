@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import gaussian, likelihoods, objectives, priors
+from keras_vae import gaussian, likelihoods, objectives, posteriors, priors
+from keras_vae import noise as noises
 from keras_vae.config import InputError
 from keras_vae.evaluation import latents, marginal
 from keras_vae.evaluation.scores import as_one, fixed_noise, has_likelihood, inputs_of, marginal_likelihood
@@ -67,16 +68,17 @@ def audit(model, images, *, labels=None, results=None, seed=0):
     with fixed_noise(model, seed):
         rng = np.random.default_rng(seed)
         terms = _terms(model, x)
-        z_mean, z_log_var = (np.asarray(value) for value in model.encode(x))
+        heads = [np.asarray(value) for value in model.encode(x)]
+        diagonal = isinstance(model.posterior, posteriors.DiagonalGaussian)
         findings = [
             _loss(model, terms),
-            _sampling(model, rng),
-            _kl(model, z_mean, z_log_var, terms, rng),
+            *([_sampling(model, rng)] if diagonal else []),
+            _kl(model, heads, terms, rng),
             _likelihood(model, images, rng),
-            _reconstruction(model, x, math.prod(images.shape[1:]), z_mean, z_log_var, terms, rng),
+            _reconstruction(model, x, math.prod(images.shape[1:]), heads, terms, rng),
             _bounds(model, x, terms, seed),
             _pixels(model, images),
-            *_health(z_mean, terms),
+            *_health(np.asarray(model.posterior.mean(heads)), terms),
         ]
     return findings if results is None else [*findings, _written(model, images, results)]
 
@@ -132,25 +134,34 @@ def _sampling(model, rng):
     return Finding(name, "error", numbers, advice)
 
 
-def _kl(model, z_mean, z_log_var, terms, rng):
+def _draws(model, heads, count, rng, wrong_scale=False):
+    """z [s, n, d] from q(z|x) and log q(z|x) [s, n], float64: by the formula for a diagonal Gaussian q(z|x)."""
+    if not isinstance(model.posterior, posteriors.DiagonalGaussian):
+        z, log_posterior = model.posterior.sample(heads, count, noises.get(int(rng.integers(2**31))))
+        return np.asarray(z, "float64"), np.asarray(log_posterior, "float64")
+    z_mean, z_log_var = heads[0].astype("float64"), np.minimum(heads[1].astype("float64"), gaussian.MAX_LOG_VAR)
+    eps = rng.normal(size=(count, *z_mean.shape))
+    z = z_mean + np.exp((1.0 if wrong_scale else 0.5) * z_log_var) * eps
+    return z, -0.5 * (math.log(2 * math.pi) + z_log_var + eps**2).sum(axis=-1)
+
+
+def _kl(model, heads, terms, rng):
     """Is kl_loss KL(q(z|x) || p(z)), summed over the latent dimensions?"""
     name = "kl_loss = KL(q(z|x) || p(z)), analytic and by Monte Carlo"
-    z_mean, z_log_var = z_mean.astype("float64"), np.minimum(z_log_var.astype("float64"), gaussian.MAX_LOG_VAR)
-    eps = rng.normal(size=(DRAWS, *z_mean.shape))
-    z = z_mean + np.exp(0.5 * z_log_var) * eps
-    log_posterior = -0.5 * (math.log(2 * math.pi) + z_log_var + eps**2).sum(axis=-1)
+    z, log_posterior = _draws(model, heads, DRAWS, rng)
     standard = isinstance(model.prior, priors.StandardNormal)
+    closed = standard and isinstance(model.posterior, posteriors.DiagonalGaussian)
     if standard:
         log_prior = -0.5 * (math.log(2 * math.pi) + z**2).sum(axis=-1)
     else:
-        seeds = rng.integers(2**31, size=(DRAWS, 2)).astype("int32")
-        log_prior = np.stack([model.prior.log_prob(tf.constant(z[i], tf.float32), seeds[i]) for i in range(DRAWS)])
+        log_prior = np.stack([model.prior.log_prob(tf.constant(z[i], tf.float32)) for i in range(DRAWS)])
     monte_carlo = log_posterior - log_prior  # (s, n)
     reported = terms["kl_loss"]
     numbers = {"kl_loss": float(reported.mean()), "monte_carlo": float(monte_carlo.mean())}
     noise = math.hypot(_error_of_mean(monte_carlo), _error_of_mean(reported))
     expected = monte_carlo.mean()
-    if standard:
+    if closed:
+        z_mean, z_log_var = heads[0].astype("float64"), np.minimum(heads[1].astype("float64"), gaussian.MAX_LOG_VAR)
         analytic = 0.5 * (np.exp(z_log_var) + z_mean**2 - 1 - z_log_var).sum(axis=-1)
         numbers["analytic"] = float(analytic.mean())
         if not _same(analytic.mean(), expected, 5 * noise):
@@ -222,16 +233,16 @@ def _total_probability(name, likelihood, rng):
     return Finding(name, "error", numbers, "A constant is missing, or it is the mean over pixels and not the sum.")
 
 
-def _reconstruction(model, x, pixels, z_mean, z_log_var, terms, rng):
+def _reconstruction(model, x, pixels, heads, terms, rng):
     """Is reconstruction_loss -log p(x|z) under draws from q(z|x)?"""
     name = "reconstruction_loss = -E log p(x|z), summed over pixels"
-    z_log_var = np.minimum(z_log_var, gaussian.MAX_LOG_VAR)
-    eps = rng.normal(size=(REPEATS, *z_mean.shape)).astype("float32")
 
-    def expected(std):
-        return np.stack([-model.log_likelihood(x, (z_mean + std * noise)[None])[0] for noise in eps]).astype("float64")
+    def expected(wrong_scale=False):
+        z, _ = _draws(model, heads, REPEATS, np.random.default_rng(seed), wrong_scale)
+        return np.stack([-model.log_likelihood(x, one[None].astype("float32"))[0] for one in z]).astype("float64")
 
-    ours = expected(np.exp(0.5 * z_log_var))
+    seed = rng.integers(2**31)
+    ours = expected()
     reported = terms["reconstruction_loss"]
     numbers = {"reconstruction_loss": float(reported.mean()), "again": float(ours.mean())}
     noise = 5 * math.hypot(_error_of_mean(ours), _error_of_mean(reported))
@@ -242,10 +253,10 @@ def _reconstruction(model, x, pixels, z_mean, z_log_var, terms, rng):
         "it is the mean over pixels, not the sum": ours.mean() / pixels,
         "log(2 pi) is dropped": ours.mean() - constant,
         "its sign is turned": -ours.mean(),
-        "z is drawn with the standard deviation exp(z_log_var), not exp(0.5 * z_log_var)": expected(
-            np.exp(z_log_var)
-        ).mean(),
     }
+    if isinstance(model.posterior, posteriors.DiagonalGaussian):
+        reason = "z is drawn with the standard deviation exp(z_log_var), not exp(0.5 * z_log_var)"
+        wrong[reason] = expected(wrong_scale=True).mean()
     advice = _diagnosis("reconstruction_loss", reported.mean(), ours.mean(), wrong, noise)
     return Finding(name, "error", numbers, advice)
 

@@ -5,11 +5,11 @@ log p(z) - log r(z|x) [s, b] of the distribution r that z was drawn from. With i
 p(x|z) p(z) / r(z|x), whatever r: `posterior_proposal` takes r = q(z|x), `prior_proposal` r = p(z).
 """
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import gaussian
+from keras_vae import posteriors
+from keras_vae.noise import SeedNoise
 
 ROWS = 1000  # images times samples decoded at a time: their activations stay in the processor's cache
 CHUNKS_AT_ONCE = 4  # so that no core waits for another at the end of each operation
@@ -17,13 +17,13 @@ ROWS_IN_A_CALL = 100_000  # about a second's work; between two calls it can be s
 BOUND_SIZES = (1, 10, 100, 1000, 5000)
 
 
-def posterior_proposal(encode, log_prior):
+def posterior_proposal(encode, log_prior, posterior="diagonal_gaussian"):
     """Proposes z ~ q(z|x): importance sampling.
 
     Args:
-        encode: Callable, x [b, ...] -> (z_mean, z_log_var), each [b, d].
-        log_prior: Callable, (z [s, b, d], seed int32 [2]) -> log p(z), [s, b], nats. The seed is for a prior that is
-            estimated by a draw of its own.
+        encode: Callable, x [b, ...] -> the heads of q(z|x): (z_mean, z_log_var), each [b, d], of a diagonal Gaussian.
+        log_prior: Callable, z [s, b, d] -> log p(z), [s, b], nats.
+        posterior: Name of a posterior or a posterior layer: q(z|x).
 
     Returns:
         A proposal.
@@ -33,17 +33,14 @@ def posterior_proposal(encode, log_prior):
         2014, appendix E.
     """
 
+    posterior = posteriors.get(posterior)
+
     def propose(x):
-        z_mean, z_log_var = encode(x)
-        z_log_var = gaussian.bounded(z_log_var)
-        std = tf.exp(0.5 * z_log_var)
-        log_std = 0.5 * tf.reduce_sum(z_log_var, axis=-1)
+        heads = encode(x)
 
         def draw(num_samples, seed):
-            eps = tf.random.stateless_normal(tf.concat([[num_samples], tf.shape(z_mean)], axis=0), seed)  # (s, b, d)
-            z = z_mean + std * eps
-            log_posterior = gaussian.log_prob(x=eps, mean=0.0, log_var=tf.zeros_like(z_mean)) - log_std
-            return z, log_prior(z, tf.random.fold_in(seed, 1)) - log_posterior
+            z, log_posterior = posterior.sample(heads, num_samples, SeedNoise(seed))
+            return z, log_prior(z) - log_posterior
 
         return draw
 
@@ -54,7 +51,7 @@ def prior_proposal(sample_prior):
     """Proposes z ~ p(z), whatever the image: direct Monte Carlo, which needs far more samples.
 
     Args:
-        sample_prior: Callable, (num_samples, seed) -> z [num_samples, d]; the seed is a `keras.random.SeedGenerator`.
+        sample_prior: Callable, (num_samples, noise) -> z [num_samples, d]; the noise is a `keras_vae.noise.Noise`.
 
     Returns:
         A proposal.
@@ -62,14 +59,11 @@ def prior_proposal(sample_prior):
     Reference:
         Doersch, Tutorial on Variational Autoencoders, 2016, equation 3 and below.
     """
-    generator = keras.random.SeedGenerator(0)
 
     def propose(x):
         def draw(num_samples, seed):
-            state = tf.cast(tf.math.floormod(seed, tf.int32.max), generator.state.dtype)
             batch_size = tf.nest.flatten(x)[0].shape[0]
-            with keras.StatelessScope([(generator.state, state)]):  # several draws at once share no state
-                z = sample_prior(num_samples * batch_size, generator)
+            z = sample_prior(num_samples * batch_size, SeedNoise(seed))
             z = tf.reshape(z, (num_samples, batch_size, z.shape[-1]))
             return z, tf.zeros(tf.shape(z)[:2])
 
@@ -163,14 +157,14 @@ def _log_mean_exp(log_weights, axis):
         return (np.log(mean) + highest).squeeze(axis)
 
 
-def log_marginal(images, *, encode, log_likelihood, log_prior, num_samples, **options):
+def log_marginal(images, *, encode, log_likelihood, log_prior, num_samples, posterior="diagonal_gaussian", **options):
     """Importance-sampled estimate of log p(x) of each image: a lower bound in expectation, tighter with more samples.
 
     log p(x) is estimated by log(1/k sum_i p(x|z_i) p(z_i) / q(z_i|x)), z_i ~ q(z|x), k = num_samples.
 
     Args:
         images: Float32 [n, ...], pixels in [0, 1].
-        encode, log_prior: As in `posterior_proposal`.
+        encode, log_prior, posterior: As in `posterior_proposal`.
         log_likelihood, num_samples: As in `estimate`.
         **options: Everything else that `estimate` takes.
 
@@ -186,7 +180,7 @@ def log_marginal(images, *, encode, log_likelihood, log_prior, num_samples, **op
     ...     np.zeros((2, 3), "float32"),
     ...     encode=lambda x: (zeros(x), zeros(x)),
     ...     log_likelihood=lambda x, z: tf.fill(tf.shape(z)[:-1], -7.0),
-    ...     log_prior=lambda z, seed: gaussian.log_prob(x=z, mean=0.0, log_var=tf.zeros_like(z)),
+    ...     log_prior=lambda z: gaussian.log_prob(x=z, mean=0.0, log_var=tf.zeros_like(z)),
     ...     num_samples=10,
     ... )
     >>> estimates.tolist()
@@ -195,7 +189,7 @@ def log_marginal(images, *, encode, log_likelihood, log_prior, num_samples, **op
     Reference:
         Burda et al., Importance Weighted Autoencoders, 2016, equation 8.
     """
-    propose = posterior_proposal(encode, log_prior)
+    propose = posterior_proposal(encode, log_prior, posterior)
     return estimate(images, propose=propose, log_likelihood=log_likelihood, num_samples=num_samples, **options)[
         "log_marginal"
     ]

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import tensorflow as tf
 
+from keras_vae import kl, posteriors
 from keras_vae.config import InputError
 from keras_vae.evaluation import latents, marginal
 
@@ -100,7 +101,7 @@ def marginal_likelihood(model, images, num_samples, estimator="importance", **op
         The dict of `marginal.estimate`.
     """
     if estimator == "importance":
-        propose = marginal.posterior_proposal(model.encode, model.prior.log_prob)
+        propose = marginal.posterior_proposal(model.encode, model.prior.log_prob, model.posterior)
     else:
         propose = marginal.prior_proposal(model.prior.sample)
     return marginal.estimate(
@@ -133,14 +134,14 @@ def _named(estimates, name, num_samples):
 
 def _of_vae(model, inputs, seed):
     """What there is to say of the latents of a VAE."""
-    z_mean, z_log_var, groups = batched(lambda *x: _latents(model, as_one(x)), *inputs)
-    results = {"active_units": int(latents.active_units(z_mean).sum()), "latent_dim": z_mean.shape[1]}
-    dims = model.prior.group_dims
+    codes, centres, log_vars, groups = batched(lambda *x: _latents(model, as_one(x)), *inputs)
+    results = {"active_units": int(latents.active_units(codes).sum()), "latent_dim": codes.shape[1]}
+    dims = kl.group_dims(model.posterior, model.prior)
     if len(dims) > 1:
-        name = "kl_per_dimension" if set(dims) == {1} and len(dims) == z_mean.shape[1] else "kl_per_part"
+        name = "kl_per_dimension" if set(dims) == {1} and len(dims) == codes.shape[1] else "kl_per_part"
         results[name] = groups.mean(axis=0).tolist()
-    prior_samples = np.asarray(model.prior.sample(PRIOR_DRAWS, seed=seed))
-    return results | latents.aggregate_posterior(z_mean, z_log_var, prior_samples)
+    prior_samples = np.asarray(model.lowest(model.prior.sample(PRIOR_DRAWS, seed)))
+    return results | latents.aggregate_posterior(centres, log_vars, prior_samples)
 
 
 def inputs_of(model, images, labels=None):
@@ -167,13 +168,20 @@ def latent_statistics(model, images, labels=None, seed=0):
     """
     with fixed_noise(model, seed):
         inputs = inputs_of(model, images, labels)
-        z_mean, _, groups = batched(lambda *x: _latents(model, as_one(x)), *inputs, compiled=False)  # for few images
-    return latents.active_units(z_mean), groups.mean(axis=0)
+        codes, _, _, groups = batched(lambda *x: _latents(model, as_one(x)), *inputs, compiled=False)  # for few images
+    return latents.active_units(codes), groups.mean(axis=0)
 
 
 def _latents(model, x):
-    draws = model.sampling.draw(model.encode(x))
-    return draws.z_mean, draws.z_log_var, draws.kl_groups
+    """(mean of q(z|x), Gaussians whose mixture is q(z): their means and log-variances; the parts of the KL)."""
+    heads = model.encode(x)
+    draws = model.sampling.draw(heads)
+    if isinstance(model.posterior, posteriors.DiagonalGaussian):
+        centre, log_var = model.posterior.parameters(heads)
+    else:  # a point for each image: a draw
+        centre = model.lowest(draws.z[0])
+        log_var = tf.fill(tf.shape(centre), -np.inf)
+    return model.posterior.mean(heads), centre, log_var, draws.kl_groups
 
 
 def _of_autoencoder(model, images):

@@ -1,6 +1,6 @@
 """The models: one final class a file, over what all share in base.py."""
 
-from keras_vae import likelihoods, networks, objectives, priors
+from keras_vae import likelihoods, networks, objectives, posteriors, priors
 from keras_vae.config import InputError, ModelConfig
 from keras_vae.layers import get_corruption
 from keras_vae.models.autoencoder import Autoencoder
@@ -54,6 +54,7 @@ def build_model(config, image_shape, seed=None):
     options = {"gaussian": {"scale": config.scale, "learn_scale": config.learn_scale}}
     likelihood = likelihoods.get(config.likelihood, **options.get(config.likelihood, {}))
     is_vae = config.model != "autoencoder"
+    posterior = posteriors.get(config.posterior)
     encoder, decoder = networks.build(
         config.network,
         image_shape,
@@ -64,22 +65,29 @@ def build_model(config, image_shape, seed=None):
         decoder_channels=config.decoder_channels,
         padding=config.padding,
         initializer=config.initializer,
-        heads=("z_mean", "z_log_var") if is_vae else ("z",),
+        heads=posterior.head_shapes((config.latent_dim,)) if is_vae else {"z": (config.latent_dim,)},
         code_activation="linear" if is_vae else config.code_activation,
         params_per_channel=likelihood.params_per_channel,
         num_classes=config.num_classes if config.model == "conditional_vae" else 0,
     )
     if is_vae:
-        is_mixture = issubclass(priors.PRIORS[config.prior], priors.Mixture)
-        prior = priors.get(config.prior, **({"num_components": config.prior_components} if is_mixture else {}))
+        takes_components = config.prior != "standard_normal"
+        prior = priors.get(config.prior, **({"num_components": config.prior_components} if takes_components else {}))
         if not config.upper_latent_dims and config.model == "vae":
-            return VAE(encoder, decoder, likelihood, prior, _objective(config), seed=seed)
+            return VAE(encoder, decoder, likelihood, posterior, prior, _objective(config), seed=seed)
         if not config.upper_latent_dims and config.model == "conditional_vae":
             return ConditionalVAE(
-                encoder, decoder, config.num_classes, likelihood, prior, _objective(config), seed=seed
+                encoder,
+                decoder,
+                config.num_classes,
+                likelihood,
+                posterior,
+                prior,
+                _objective(config),
+                seed=seed,
             )
         encoders, decoders = _with_upper_layers(config, encoder, decoder)
-        return HierarchicalVAE(encoders, decoders, likelihood, prior, _objective(config), seed=seed)
+        return HierarchicalVAE(encoders, decoders, likelihood, posterior, prior, _objective(config), seed=seed)
     corruption = None
     if config.corruption != "none":
         corruption = get_corruption(config.corruption, rate=config.corruption_rate, seed=seed)

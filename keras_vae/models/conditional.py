@@ -56,6 +56,7 @@ class ConditionalVAE(VAE):
         decoder,
         num_classes,
         likelihood="bernoulli",
+        posterior="diagonal_gaussian",
         prior="standard_normal",
         objective="elbo",
         beta=1.0,
@@ -70,7 +71,7 @@ class ConditionalVAE(VAE):
         prior = priors.get(prior)
         if isinstance(prior, priors.VampPrior):
             raise InputError("A ConditionalVAE has no vampprior: pseudo-inputs have no labels. Use another prior.")
-        super().__init__(encoder, decoder, likelihood, prior, objective, beta, seed, **kwargs)
+        super().__init__(encoder, decoder, likelihood, posterior, prior, objective, beta, seed, **kwargs)
         self.num_classes = num_classes
 
     def build(self, input_shape):
@@ -142,7 +143,7 @@ class ConditionalVAE(VAE):
         """
         self.latent_dim  # noqa: B018  raises where the model is not built
         labels = self._labels(labels)
-        return self.decode(self.prior.sample(len(labels), seed=seed), labels)
+        return self.decode(self.prior.sample(len(labels), seed), labels)
 
     def fit(self, x=None, y=None, **kwargs):
         """Trains on images and labels; see `VAE.fit`.

@@ -11,15 +11,16 @@ from keras_vae.models.base import LatentModel
 
 @keras.saving.register_keras_serializable(package="keras_vae")
 class VAE(LatentModel):
-    """A variational autoencoder with a Gaussian q(z|x).
+    """A variational autoencoder.
 
     loss = -log p(x|z) + beta * KL(q(z|x) || p(z)), in nats, summed over pixels and latent dimensions and averaged
     over the images. `evaluate` and the logs of `fit` give loss, reconstruction_loss and kl_loss.
 
     Args:
-        encoder: Model, image [b, ...] -> (z_mean, z_log_var), each [b, d].
+        encoder: Model, image [b, ...] -> the heads of q(z|x), such as z_mean and z_log_var, each [b, d].
         decoder: Model, z [b, d] -> parameters of p(x|z), shaped like the images, not squashed.
         likelihood: Name of a likelihood or a likelihood layer: p(x|z).
+        posterior: Name of a posterior or a posterior layer: q(z|x).
         prior: Name of a prior or a prior layer: p(z).
         objective: Name of an objective, or an objective with its parameters, as `objectives.IWAE(k=50)`. By name with
             its parameters it is a dict, {"name": "iwae", "k": 50}; so are a likelihood and a prior.
@@ -49,27 +50,28 @@ class VAE(LatentModel):
         Kingma and Welling, Auto-Encoding Variational Bayes, 2014, equation 10.
     """
 
-    term_names = ("loss", "reconstruction_loss", "kl_loss")
-
     def __init__(
         self,
         encoder,
         decoder,
         likelihood="bernoulli",
+        posterior="diagonal_gaussian",
         prior="standard_normal",
         objective="elbo",
         beta=1.0,
         seed=None,
         **kwargs,
     ):
-        super().__init__(encoder, decoder, likelihood, **kwargs)
         if beta != 1.0 and objective not in ("elbo", "beta_tc"):
             raise InputError(
                 "Argument `beta` goes with an objective given by name, elbo or beta_tc. "
                 f"Received: beta={beta}, objective={objective}"
             )
-        self.objective = objectives.get(objective, **({} if beta == 1.0 else {"beta": beta}))
-        self.sampling = Sampling(prior, seed=seed, name="sampling")
+        objective = objectives.get(objective, **({} if beta == 1.0 else {"beta": beta}))
+        self.term_names = objective.term_names
+        super().__init__(encoder, decoder, likelihood, **kwargs)
+        self.objective = objective
+        self.sampling = Sampling(prior, posterior, seed=seed, name="sampling")
         if getattr(encoder, "input_shape", None):  # a network of layers without shapes is built at first use
             self.build(encoder.input_shape)
 
@@ -79,28 +81,40 @@ class VAE(LatentModel):
         return self.sampling.prior
 
     @property
+    def posterior(self):
+        """The posterior layer q(z|x)."""
+        return self.sampling.posterior
+
+    @property
     def latent_dim(self):
-        """Number of latent dimensions."""
+        """Number of latent dimensions: of the z that `decode` takes."""
         if not self.built:
             raise InputError(
                 "The model is not built, and its networks do not say their shapes: call it on images first."
             )
-        return self.prior.latent_dim
+        return self._latent_dim
 
     def build(self, input_shape):
-        z_shape = self._build_networks(input_shape, heads=("z_mean", "z_log_var"))
-        self.prior.bind(self.encoder, input_shape)
-        self.sampling.build((z_shape, z_shape))
+        names = list(self.posterior.head_shapes((None,)))
+        z_shape = self._build_networks(input_shape, heads=names)
+        self._latent_dim = z_shape[-1]
+        head_shapes = [(None, *shape) for shape in self.posterior.head_shapes(z_shape[1:]).values()]
+        self.posterior.build(head_shapes)
+        self.prior.bind(self.encoder, self.image_shape, self.posterior)
+        self.sampling.build(head_shapes)
         self.built = True
 
     def loss_terms(self, x, training):
         draws = self.sampling.draw(self.encoder(x, training=training), self.objective.num_samples)
-        loss, log_likelihood = self.objective(
+        return self.objective.terms(
             draws,
             decode=lambda z: self.log_likelihood(x, z, training=training),
             step=self.step if training else None,
         )
-        return {"loss": loss, "reconstruction_loss": -ops.mean(log_likelihood, axis=0), "kl_loss": draws.kl_loss}
+
+    def lowest(self, z):
+        """The part of a drawn z that the decoder takes: all of it, but for a model of several layers."""
+        return z
 
     def log_likelihood(self, x, z, training=False):
         """log p(x|z) of images under several z each.
@@ -113,18 +127,18 @@ class VAE(LatentModel):
         Returns:
             Float32 [s, b], nats.
         """
+        z = self.lowest(z)
         params = ops.cast(self.decoder(ops.reshape(z, (-1, z.shape[-1])), training=training), "float32")
         params = ops.reshape(params, (*z.shape[:1], -1, *params.shape[1:]))
         return self.likelihood.log_prob(ops.cast(x, "float32"), params)
 
     def encode(self, x):
-        """Images [b, ...] in [0, 1] -> (z_mean, z_log_var), each float32 [b, d]."""
-        z_mean, z_log_var = self.encoder(x, training=False)
-        return ops.cast(z_mean, "float32"), ops.cast(z_log_var, "float32")
+        """Images [b, ...] in [0, 1] -> the heads of q(z|x), such as (z_mean, z_log_var): float32, each [b, d]."""
+        return tuple(ops.cast(head, "float32") for head in self.encoder(x, training=False))
 
     def code(self, x):
-        """Images [b, ...] in [0, 1] -> z_mean, float32 [b, d]."""
-        return self.encode(x)[0]
+        """Images [b, ...] in [0, 1] -> the mean of q(z|x), float32 [b, d]."""
+        return self.posterior.mean(self.encode(x))
 
     def generate(self, num_images, seed=None):
         """Decodes draws from the prior.
@@ -137,7 +151,7 @@ class VAE(LatentModel):
             Float32 [n, ...], pixels in [0, 1]: means of p(x|z), z ~ p(z).
         """
         self.latent_dim  # noqa: B018  raises where the model is not built
-        return self.decode(self.prior.sample(num_images, seed=seed))
+        return self.decode(self.lowest(self.prior.sample(num_images, seed)))
 
     def audit(self, images, labels=None, seed=0):
         """Checks the numbers of this model against the formulas; see `keras_vae.evaluation.audit`.
@@ -157,6 +171,7 @@ class VAE(LatentModel):
     def get_config(self):
         return {
             **super().get_config(),
+            "posterior": keras.saving.serialize_keras_object(self.posterior),
             "prior": keras.saving.serialize_keras_object(self.prior),
             "objective": keras.saving.serialize_keras_object(self.objective),
             "seed": self.sampling.seed,

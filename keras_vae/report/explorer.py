@@ -62,7 +62,7 @@ def explorer_data(model, images, labels, kl=None, binarization="none"):
         "latentDim": codes.shape[1],
         "dims": [0, 1] if codes.shape[1] == 2 else order[:SLIDERS].tolist(),
         "reach": [float(round(value, 1)) for value in reach],
-        "draws": _base64(model.prior.sample(DRAWS, seed=0), "<f4") if is_vae else None,
+        "draws": _base64(model.lowest(model.prior.sample(DRAWS, 0)), "<f4") if is_vae else None,
         "examples": _base64(np.round(255 * images[chosen]), "u1"),
         "classes": model.num_classes if model.takes_labels else None,
         "labels": None if labels is None else [int(labels[index]) for index in chosen],

@@ -16,17 +16,9 @@ import math
 import numpy as np
 import tensorflow as tf
 
-STEP = 0x9E3779B97F4A7C15  # odd, 2^64 over the golden ratio
+from keras_vae.noise import Noise, stream_number
 
-# One number for each use of a seed, so that two uses of the same seed are independent. Never change one: the rows
-# that a seed gives are part of the serving contract.
-STREAMS = {
-    "posterior": 0x7C3D1F6B5A9E2480,
-    "prior": 0x2B992DDFA23249D6,
-    "component": 0xD6E8FEB86659FD93,
-    "upper_posterior": 0x94D7A1C3E8F5B261,
-    "conditional": 0x5F1B83D96C0AE74D,
-}
+STEP = 0x9E3779B97F4A7C15  # odd, 2^64 over the golden ratio
 
 
 def bits(seed, stream, count):
@@ -34,20 +26,21 @@ def bits(seed, stream, count):
 
     Args:
         seed: Int64 [b], any values.
-        stream: Name of a stream, a key of `STREAMS`.
+        stream: Name of a stream: two uses of the same seed are independent if their streams differ.
         count: Int, n.
 
     Returns:
         Uint64 [b, n].
     """
-    key = _mix(tf.bitwise.bitwise_xor(tf.bitcast(seed, tf.uint64), tf.constant(STREAMS[stream], tf.uint64)))
+    key = _mix(tf.bitwise.bitwise_xor(tf.bitcast(seed, tf.uint64), tf.constant(stream_number(stream), tf.uint64)))
     steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(STEP)  # modulo 2^64, like all arithmetic here
     return _mix(key[:, None] + tf.constant(steps)[None, :])  # (b, n)
 
 
 def uniform(seed, stream, count):
-    """Uniform numbers inside (0, 1) for each row. Arguments like `bits`. Returns float64 [b, n]."""
-    return _to_unit_interval(tf.bitwise.right_shift(bits(seed, stream, count), tf.constant(32, tf.uint64)))
+    """Uniform numbers inside (0, 1) for each row. Arguments like `bits`. Returns float32 [b, n], multiples of 2^-24."""
+    high = tf.bitwise.right_shift(bits(seed, stream, count), tf.constant(64 - 23, tf.uint64))
+    return tf.cast((tf.cast(high, tf.float64) + 0.5) * 2.0**-23, tf.float32)
 
 
 def normal(seed, stream, count):
@@ -71,6 +64,38 @@ def normal(seed, stream, count):
     # in float64, so that the last bit of the float32 does not depend on the place of a row in its batch
     radius = tf.sqrt(-2.0 * tf.math.log(_to_unit_interval(high)))
     return tf.cast(radius * tf.cos(2.0 * math.pi * _to_unit_interval(low)), tf.float32)
+
+
+class RowNoise(Noise):
+    """Noise of which each row has a seed of its own, for shapes [s, b, ...].
+
+    Args:
+        seed: Int64 [b].
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> from keras_vae.serving.noise import RowNoise
+    >>> alone = RowNoise(tf.constant([7], tf.int64))((1, 1, 3), "prior")
+    >>> together = RowNoise(tf.constant([-1, 7], tf.int64))((1, 2, 3), "prior")
+    >>> bool(tf.reduce_all(alone[0, 0] == together[0, 1]))
+    True
+    """
+
+    def __init__(self, seed):
+        self.seed = seed
+
+    def __call__(self, shape, stream):
+        return self._of_shape(normal, shape, stream)
+
+    def uniform(self, shape, stream):
+        return self._of_shape(uniform, shape, stream)
+
+    def _of_shape(self, draw, shape, stream):
+        samples, _, *event = shape
+        numbers = draw(self.seed, stream, samples * math.prod(event))
+        by_row = tf.reshape(numbers, (-1, samples, *event))
+        return by_row[None, :, 0] if samples == 1 else tf.transpose(by_row, (1, 0, *range(2, len(shape))))
 
 
 def _mix(x):

@@ -4,19 +4,18 @@ A new signature is one entry in `encoder_signatures`, `decoder_signatures` or `v
 warmup and verification follow.
 """
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
 import tensorflow as tf
 
-from keras_vae import priors
+from keras_vae import kl
 from keras_vae.config import InputError
 from keras_vae.data import binarize
-from keras_vae.gaussian import MAX_LOG_VAR
 from keras_vae.models import VAE, Autoencoder
-from keras_vae.models.hierarchical import LatentPrior
-from keras_vae.serving import checks, noise
+from keras_vae.serving import checks
+from keras_vae.serving.noise import RowNoise
 
 
 @dataclass(frozen=True)
@@ -49,33 +48,6 @@ class Signature:
     description: str
     inputs: dict[str, Field]
     outputs: dict[str, Field]
-
-
-def mixture_rows(prior, seed):
-    """Draws of a mixture: the component by one uniform number of the row's seed."""
-    with tf.init_scope():  # constants of the graph: a served decoder does without the encoder of a VampPrior
-        logits, means, log_vars = (np.asarray(value) for value in prior.components())
-        weights = np.asarray(tf.nn.softmax(logits.astype("float64")))
-    uniform = noise.uniform(seed, "component", 1)
-    component = tf.searchsorted(tf.cumsum(weights)[:-1], uniform[:, 0])
-    std = tf.exp(0.5 * tf.gather(log_vars, component))
-    return tf.gather(means, component) + std * noise.normal(seed, "prior", prior.latent_dim)
-
-
-def latent_rows(prior, seed):
-    """Draws of the upper layers of a hierarchical model, from the top down."""
-    mean, log_var = prior.conditional(draw_prior(prior.prior, seed))
-    above = sum(prior.layer_dims[1:])
-    eps = noise.normal(seed, "conditional", above + prior.latent_dim)[:, above:]
-    return mean + tf.exp(0.5 * log_var) * eps
-
-
-# How a prior turns seeds into z: class -> function (prior, seed int64 [b]) -> float32 [b, d]. A new prior adds a row.
-PRIOR_ROWS = {
-    priors.StandardNormal: lambda prior, seed: noise.normal(seed, "prior", prior.latent_dim),
-    priors.Mixture: mixture_rows,
-    LatentPrior: latent_rows,
-}
 
 
 def build(model, binarization="none"):
@@ -175,14 +147,12 @@ def encoder_signatures(model, encode, binarization):
     def sample(image, seed):
         image, seed = checks.same_batch(image=checks.image(image, shape), seed=checks.seeds(seed))
         encoded = encode(image)
-        return {**encoded, "z": draw_posterior(seed=seed, **encoded)}
+        z, _ = model.posterior.sample(list(encoded.values()), 1, RowNoise(seed))
+        return {**encoded, "z": model.lowest(z[0])}
 
     z = z_field(model)
     if isinstance(model, VAE):
-        codes = {
-            "z_mean": Field(**{**z, "description": "Mean of q(z|x)."}),
-            "z_log_var": Field("float32", z["shape"], "log of squared latent units", "Log-variance of q(z|x)."),
-        }
+        codes = {name: Field("float32", shape, *HEADS[name]) for name, shape in head_shapes(model).items()}
     else:
         codes = {"z": Field(**{**z, "description": "The code. There is no noise in it."})}
     pixels, pixels_uint8 = image_fields(shape)
@@ -205,6 +175,7 @@ def encoder_signatures(model, encode, binarization):
 def decoder_signatures(model, decode):
     """Signatures of the decoder; `decode` is `model.decode`."""
     shape, latent_dim = image_shape(model), model.latent_dim
+    prior = model.prior.frozen() if isinstance(model, VAE) else None
 
     def serve(z):
         return {"image": decode(checks.latent(z, latent_dim))}
@@ -216,7 +187,8 @@ def decoder_signatures(model, decode):
         return {"image_bytes": tf.io.encode_png(to_uint8(decode(checks.latent(z, latent_dim))))}
 
     def generate(seed):
-        z = draw_prior(model.prior, checks.seeds(seed))
+        seed = checks.seeds(seed)
+        z = model.lowest(prior.sample(tf.shape(seed)[0], RowNoise(seed)))
         return {"z": z, "image": decode(z)}
 
     z = Field(**z_field(model), range=(-checks.MAX_ABS_Z, checks.MAX_ABS_Z))
@@ -241,14 +213,15 @@ def vae_signatures(model, encode, decode, log_likelihood):
     shape = image_shape(model)
 
     def reconstruct(image):
-        return {"image": decode(encode(checks.image(image, shape))["z_mean"])}
+        heads = list(encode(checks.image(image, shape)).values())
+        return {"image": decode(model.posterior.mean(heads))}
 
     def score(image, seed):
         image, seed = checks.same_batch(image=checks.image(image, shape), seed=checks.seeds(seed))
-        encoded = encode(image)
-        z = draw_posterior(seed=seed, **encoded)[None]
-        kl = model.prior.kl(encoded["z_mean"], bounded(encoded["z_log_var"]), z, upper_noise(seed))
-        return {"elbo": log_likelihood(image, z)[0] - kl}
+        heads = list(encode(image).values())
+        z, log_q = model.posterior.sample(heads, 1, RowNoise(seed))
+        kl_groups = kl.groups(model.posterior, model.prior, heads, z, log_q)
+        return {"elbo": log_likelihood(image, z)[0] - tf.reduce_sum(kl_groups, axis=-1)}
 
     pixels, _ = image_fields(shape)
     elbo = Field(
@@ -273,41 +246,14 @@ def vae_signatures(model, encode, decode, log_likelihood):
 
 
 def encode(model, image, *label):
-    """Images float32 [b, ...] -> dict of float32 [b, d]: z_mean and z_log_var of a VAE, z of an autoencoder."""
+    """Images float32 [b, ...] -> dict of float32 [b, d]: the heads of q(z|x) of a VAE, z of an autoencoder."""
     encoded = model.encode(image, *label)
-    return dict(zip(("z_mean", "z_log_var"), encoded, strict=True)) if isinstance(model, VAE) else {"z": encoded}
+    return dict(zip(head_shapes(model), encoded, strict=True)) if isinstance(model, VAE) else {"z": encoded}
 
 
-def draw_posterior(z_mean, z_log_var, seed):
-    """z from q(z|x), float32 [b, d], with the same bound on z_log_var as the layer `Sampling`."""
-    eps = noise.normal(seed, "posterior", z_mean.shape[-1])
-    return z_mean + tf.exp(0.5 * bounded(z_log_var)) * eps
-
-
-def draw_prior(prior, seed):
-    """z from the model's own prior, float32 [b, d]; row i is a function of seed[i] alone."""
-    for kind, rows in PRIOR_ROWS.items():
-        if isinstance(prior, kind):
-            return rows(prior, seed)
-    known = ", ".join(kind.__name__ for kind in PRIOR_ROWS)
-    raise InputError(f"Cannot export draws from this prior. Expected one of: {known}. Received: {prior!r}")
-
-
-def upper_noise(seed):
-    """What the upper layers of a hierarchical model draw by: shape [1, b, d] -> normals, others at each call."""
-    used = 0
-
-    def draw(shape):
-        nonlocal used
-        eps = noise.normal(seed, "upper_posterior", used + shape[-1])[:, used:]
-        used += shape[-1]
-        return eps[None]
-
-    return draw
-
-
-def bounded(z_log_var):
-    return tf.minimum(z_log_var, MAX_LOG_VAR)
+def head_shapes(model):
+    """Shapes of the heads of q(z|x) by name, without the batch."""
+    return model.posterior.head_shapes((model.latent_dim,))
 
 
 def to_unit_range(image):
@@ -319,6 +265,13 @@ def to_uint8(image):
     """Float32 in [0, 1] -> uint8, rounded."""
     return tf.cast(tf.round(image * 255.0), tf.uint8)
 
+
+# What the encoder's outputs are: name -> (unit, description). A name that is not here is a parameter of q(z|x).
+HEADS = defaultdict(
+    lambda: ("parameter of q(z|x)", "A parameter of q(z|x)."),
+    z_mean=("latent units; the prior has standard deviation 1", "Mean of q(z|x)."),
+    z_log_var=("log of squared latent units", "Log-variance of q(z|x)."),
+)
 
 # -- fields that several signatures share --------------------------------------------------------------------------
 
