@@ -22,7 +22,8 @@ from pathlib import Path
 import click
 
 from keras_vae.config import InputError
-from keras_vae.runs import Run, write_json
+from keras_vae.files import write_json
+from keras_vae.runs import Run
 
 TABLE = Path(__file__).with_suffix(".md")
 

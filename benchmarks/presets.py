@@ -20,8 +20,9 @@ from pathlib import Path
 import click
 
 from keras_vae.config import InputError
+from keras_vae.files import write_json
 from keras_vae.presets import PRESETS, get_preset
-from keras_vae.runs import Run, write_json
+from keras_vae.runs import Run
 
 TABLE = Path(__file__).with_suffix(".md")
 README = TABLE.parents[1] / "README.md"

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from keras_vae import files
 from keras_vae.output import Console
 
 
@@ -121,7 +122,7 @@ class ImageGrids(keras.callbacks.Callback):
         from keras_vae import plotting
 
         grid = plotting.image_grid(tf.convert_to_tensor(self.draw()).numpy())
-        self.directory.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self.directory)
         plotting.save_png(grid, self.directory / f"step-{self.step:06d}.png")
         if self.writer is not None:
             with self.writer.as_default():
@@ -247,7 +248,8 @@ class LatentBoard(keras.callbacks.Callback):
 
         self.writer.close()
         codes = np.asarray(self.model.code(self.images, *self._given(None)))
-        np.savetxt(self.log_dir / "codes.tsv", codes, fmt="%.5g", delimiter="\t")
+        with files.writing(self.log_dir / "codes.tsv") as file:
+            np.savetxt(file, codes, fmt="%.5g", delimiter="\t")
         columns = math.ceil(math.sqrt(len(self.images)))
         plotting.save_png(plotting.image_grid(self.images, columns, gap=0), self.log_dir / "images.png")
         config = projector.ProjectorConfig()
@@ -255,9 +257,10 @@ class LatentBoard(keras.callbacks.Callback):
         embedding.sprite.image_path = "images.png"
         embedding.sprite.single_image_dim.extend([self.images.shape[2], self.images.shape[1]])  # width, height
         if self.labels is not None:
-            np.savetxt(self.log_dir / "labels.tsv", self.labels, fmt="%s")
+            with files.writing(self.log_dir / "labels.tsv") as file:
+                np.savetxt(file, self.labels, fmt="%s")
             embedding.metadata_path = "labels.tsv"
-        projector.visualize_embeddings(str(self.log_dir), config)
+        files.write_bytes(self.log_dir / "projector_config.pbtxt", str(config).encode())
 
     def _given(self, count):
         """What a model takes beside its first images: their labels, or nothing."""

@@ -19,8 +19,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vae.config import InputError, RunStopped
-from keras_vae.runs import write_bytes
+from keras_vae import files
+from keras_vae.config import InputError
 
 KEEP = 2
 DIGEST = hashlib.sha256
@@ -35,7 +35,7 @@ class DamagedCheckpoint(ValueError):
 
 
 def save(directory, meta, arrays):
-    """Writes a checkpoint and removes all but the last two.
+    """Writes a checkpoint and removes all others but the one before it.
 
     Args:
         directory: Folder of the checkpoints; made if it is not there.
@@ -43,31 +43,29 @@ def save(directory, meta, arrays):
         arrays: Dict: name -> numpy array.
 
     Raises:
-        RunStopped: if it cannot be written. The checkpoints before it are still there.
+        OSError: if it cannot be written. The checkpoints before it are still there.
     """
     directory = Path(directory)
     content = io.BytesIO()
     np.savez(content, meta=np.array(json.dumps(meta)), **arrays)
     content = content.getbuffer()
     path = directory / f"step-{meta['step']:010d}.checkpoint"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, content, DIGEST(content).digest())
-        for old in _files(directory)[KEEP:]:
-            old.unlink()
-    except OSError as error:
-        kept = f"{_files(directory)[0].name} is the last that was saved" if _files(directory) else "There is none yet"
-        raise RunStopped(
-            f"Cannot save the checkpoint {path}: {error.strerror or error}. {kept}. "
-            f"Make room and continue with: keras-vae train --run-dir {directory.parent}"
-        ) from None
+    files.make_folder(directory)
+    files.write_bytes(path, content, DIGEST(content).digest())
+    before = [old for old in _files(directory) if old.name < path.name]
+    for old in {*_files(directory)} - {path, *before[: KEEP - 1]}:  # one of a later step is damaged: it was passed over
+        old.unlink()
 
 
 def load_newest(directory):
     """Reads the newest checkpoint that is whole. Warns of each newer one that is not.
 
     Returns:
-        Pair (meta, arrays), or None if there is no whole checkpoint.
+        Pair (meta, arrays), or None if there is no checkpoint.
+
+    Raises:
+        DamagedCheckpoint: if there are some, and none of them is whole.
+        OSError: if one cannot be read.
 
     Example:
 
@@ -78,11 +76,18 @@ def load_newest(directory):
     >>> meta["step"], arrays["weight"].tolist()
     (3, [1.0, 1.0])
     """
+    damaged = []
     for path in _files(directory):
         try:
-            return read(path)
-        except DamagedCheckpoint as error:
-            warnings.warn(f"{error} It is passed over for the one before it.", stacklevel=2)
+            found = read(path)
+        except DamagedCheckpoint:
+            damaged.append(path)
+            continue
+        for other in damaged:
+            warnings.warn(f"The checkpoint {other} is damaged, and passed over for the one before it.", stacklevel=2)
+        return found
+    if damaged:
+        raise DamagedCheckpoint(f"Every checkpoint in {directory} is damaged: {', '.join(p.name for p in damaged)}.")
     return None
 
 
@@ -91,14 +96,20 @@ def read(path):
 
     Raises:
         DamagedCheckpoint: if it is not exactly what was written.
+        OSError: if it cannot be read.
     """
-    content = memoryview(Path(path).read_bytes())
+    content = memoryview(files.read_bytes(path))
     size = DIGEST().digest_size
     if len(content) <= size or DIGEST(content[:-size]).digest() != content[-size:]:
         raise DamagedCheckpoint(f"The checkpoint {path} is damaged.")
     with np.load(io.BytesIO(content[:-size]), allow_pickle=False) as file:
         arrays = dict(file)
     return json.loads(str(arrays.pop("meta"))), arrays
+
+
+def last(directory):
+    """Path of the newest checkpoint, whole or not, or None."""
+    return next(iter(_files(directory)), None)
 
 
 def _files(directory):
@@ -320,13 +331,7 @@ class Checkpoint(keras.callbacks.Callback):
         writer = csv.DictWriter(text, ["epoch", *names], restval="NA")
         writer.writeheader()
         writer.writerows(self.rows)
-        try:
-            write_bytes(self.history, text.getvalue().encode())
-        except OSError as error:
-            raise RunStopped(
-                f"Cannot write {self.history}: {error.strerror or error}. Make room and continue with: "
-                f"keras-vae train --run-dir {self.directory.parent}"
-            ) from None
+        files.write_bytes(self.history, text.getvalue().encode())
 
 
 class InterruptedRun(Exception):

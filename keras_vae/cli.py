@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from keras_vae import __version__, installed
+from keras_vae import __version__, files, installed
 from keras_vae.config import EXPORT_FORMATS, Config, InputError, RunStopped, sections
-from keras_vae.presets import PRESETS, find_weights, get_preset, weights_of
+from keras_vae.presets import DEFAULT, PRESETS, find_weights, get_preset, weights_of
 
 
 class Ints(click.ParamType):
@@ -150,7 +150,7 @@ def train(preset, config_file, run_dir, console, **values):
     elif preset is None and run_dir is not None and is_unfinished(run_dir):
         config = Run.open(run_dir).config
     else:
-        config = get_preset(preset or "mlp").config
+        config = get_preset(preset or DEFAULT).config
     config = config.replace(**{name: value for name, value in values.items() if value is not None})
     _import_tensorflow()
     from keras_vae import cards, training
@@ -412,7 +412,8 @@ def encode(run, to, console):
     if labels is not None:
         arrays["labels"] = labels
     to = to or run.path / "encoded.npz"
-    np.savez(to, **arrays)
+    with files.writing(to) as file:
+        np.savez(file, **arrays)
     shapes = {name: array.shape for name, array in arrays.items()}
     shown = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
     return Results({"path": to, "arrays": shapes}, [f"{to}: {shown}"])
@@ -519,7 +520,8 @@ def _write_images(images, path, columns=None):
     from keras_vae import output, plotting
 
     if path.suffix == ".npy":
-        np.save(path, images)
+        with files.writing(path) as file:
+            np.save(file, images)
     else:
         plotting.save_png(plotting.image_grid(images, columns), path)
     return Results({"path": path, "images": len(images)}, [f"{path}: {output.counted(len(images), 'image')}"])

@@ -11,12 +11,12 @@ Raises: every function raises ValueError for arguments of a wrong shape, pixels 
 `training_curves` draws a diverged run with gaps where it is not finite.
 """
 
+import io
 import itertools
 import math
-import os
 import pathlib
 import textwrap
-import uuid
+import warnings
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -60,11 +60,16 @@ def save_animation(frames, path, milliseconds=250, at_most=60):
 
     Args:
         frames: Paths of the PNG files, in order. Where there are more than `at_most`, they are thinned out evenly.
+            One that cannot be read, or has another size, is left out with a warning.
         path: A name that ends in .gif; a file already there is replaced whole or not at all.
         milliseconds: How long a frame is shown.
     """
     chosen = np.linspace(0, len(frames) - 1, min(len(frames), at_most)).round().astype(int)
-    first, *others = [Image.open(frames[index]) for index in chosen]
+    pictures = [picture for index in chosen if (picture := _opened(frames[index])) is not None]
+    pictures = [picture for picture in pictures if picture.size == pictures[-1].size]
+    if not pictures:
+        raise _invalid("frames", "PNG files", [str(frame) for frame in frames])
+    first, *others = pictures
     durations = [milliseconds] * len(others) + [6 * milliseconds]
     options = {"save_all": True, "append_images": others, "duration": durations, "loop": 0}
     _write(path, lambda file: first.save(file, format="GIF", **options), suffix=".gif")
@@ -73,7 +78,7 @@ def save_animation(frames, path, milliseconds=250, at_most=60):
 def save(figure, path, dpi=DPI):
     """Writes a figure as a PNG; a file already there is replaced whole or not at all.
 
-    >>> import tempfile
+    >>> import os, tempfile
     >>> save(samples(np.zeros([4, 8, 8, 1])), os.path.join(tempfile.mkdtemp(), "samples.png"))
     """
     _write(path, lambda file: figure.savefig(file, format="png", dpi=dpi, facecolor="white"))
@@ -473,15 +478,25 @@ def _without_outliers(values):
     return max(low, first - 0.4 * (last - first)), min(high, last + 0.4 * (last - first))
 
 
+def _opened(path):
+    """A picture of a file, or None with a warning."""
+    from keras_vae import files
+
+    try:
+        picture = Image.open(io.BytesIO(files.read_bytes(path)), formats=["PNG"])
+        picture.load()
+        return picture
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        warnings.warn(f"The picture {path} is damaged and left out: {error}", stacklevel=3)
+        return None
+
+
 def _write(path, write, suffix=".png"):
-    """Calls `write(file)` on a temporary file beside `path`, then renames it."""
+    """Calls `write(file)`; the file appears whole or not at all."""
     path = pathlib.Path(path)
     if path.suffix.lower() != suffix:
         raise _invalid("path", f"a name that ends in {suffix}", path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            write(file)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    from keras_vae import files  # here, so that figures can be drawn without TensorFlow
+
+    with files.writing(path) as file:
+        write(file)

@@ -1,10 +1,12 @@
 """Presets: a name -> a choice on all axes plus training settings. Standard library only."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from keras_vae.config import Config, InputError, sections
 
+DEFAULT = "mlp"  # what is trained where no preset is named
 WEIGHTS = Path(__file__).parent / "weights"  # trained models: DATASET/PRESET, as `keras-vae publish` writes them
 
 
@@ -246,28 +248,45 @@ def get_preset(name):
     return PRESETS[name]
 
 
-def train_command(config):
+def command(*words):
+    """A command of this package as a shell takes it.
+
+    Example:
+
+    >>> from keras_vae.presets import command
+    >>> command("evaluate", "runs/a b")
+    "keras-vae evaluate 'runs/a b'"
+    """
+    return shlex.join(["keras-vae", *map(str, words)])
+
+
+def train_command(config, run_dir=None):
     """The command that trains a config: its preset, and the options in which it differs from that.
 
     Example:
 
     >>> from keras_vae.presets import get_preset, train_command
-    >>> train_command(get_preset("conv").config.replace(latent_dim=3, learn_scale=True))
-    'keras-vae train conv --latent-dim 3 --learn-scale'
+    >>> train_command(get_preset("conv").config.replace(latent_dim=3, learn_scale=True), "runs/a")
+    'keras-vae train conv --latent-dim 3 --learn-scale --run-dir runs/a'
     """
-    known = config.preset in PRESETS
-    words = ["keras-vae train", *([config.preset] if known else [])]
-    before = sections(PRESETS[config.preset].config if known else Config())
+    preset = config.preset if config.preset in PRESETS else DEFAULT
+    where = [] if run_dir is None else ["--run-dir", run_dir]
+    return command("train", preset, *options(config, PRESETS[preset].config), *where)
+
+
+def options(config, base):
+    """The words of the command line that turn the config `base` into `config`."""
+    words = []
     for section, values in sections(config).items():
         for name, value in vars(values).items():
-            if value == getattr(before[section], name) or value is None:
+            if value == getattr(sections(base)[section], name) or value is None:
                 continue
             flag = name.replace("_", "-")
             if isinstance(value, bool):
                 words.append(f"--{flag}" if value else f"--no-{flag}")
             else:
-                words.append(f"--{flag} {','.join(map(str, value)) if isinstance(value, tuple) else value}")
-    return " ".join(words)
+                words += [f"--{flag}", ",".join(map(str, value)) if isinstance(value, tuple) else value]
+    return words
 
 
 def weights_of(name):

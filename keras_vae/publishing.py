@@ -8,17 +8,15 @@ samples.png          a picture for the card
 export/              SavedModels for TensorFlow Serving
 """
 
-import os
 import shutil
-import tempfile
 from pathlib import Path
 
 from keras_vae import serving
 from keras_vae.config import InputError
+from keras_vae.files import new_folder, write_json
 from keras_vae.models import build_model, published
 from keras_vae.presets import train_command
 from keras_vae.report import read_card, result_rows
-from keras_vae.runs import write_json
 
 PICTURES = ("samples.png", "denoising.png", "reconstructions.png")
 
@@ -50,10 +48,7 @@ def publish(run, to, export=True):
     plain = build_model(config.model, data["image_shape"])  # float32, and without what `compile` and `fit` added
     plain.set_weights(model.get_weights())
     try:
-        to.absolute().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{to.name}.", dir=to.absolute().parent) as temporary:
-            folder = Path(temporary) / to.name
-            folder.mkdir()
+        with new_folder(to) as folder:
             published.save(plain, folder)
             facts = {name: run.facts[name] for name in ("created", "versions", "devices", "time") if name in run.facts}
             write_json(folder / "config.json", {"config": config.to_dict(), "data": data, **facts})
@@ -66,7 +61,6 @@ def publish(run, to, export=True):
                 serving.export_saved_models(plain, folder / "export", binarization=config.data.binarization)
             text = _card(config, {"data": data, **facts}, card, type(plain).__name__, pictures, export)
             (folder / "README.md").write_text(text)
-            os.rename(folder, to)
     except OSError as error:
         raise InputError(f"Cannot write {to}: {error.strerror or error}.") from None
     return to

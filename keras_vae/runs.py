@@ -11,17 +11,19 @@ export/           SavedModels for TensorFlow Serving
 checkpoints/      the state of a run that is not finished; gone when it is
 """
 
-import json
-import os
+import csv
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_vae import installed
+from keras_vae import files, installed, records
 from keras_vae.config import Config, InputError
+from keras_vae.presets import command, options, train_command
 
 CHECKPOINTS = "checkpoints"
+REMOVED = f".{CHECKPOINTS}"  # their name while they are removed
+FOLDERS = ("figures", "samples", "tensorboard", "export")
 
 
 @dataclass(frozen=True)
@@ -59,29 +61,60 @@ class Run:
             "versions": installed.versions(),
         }
         try:
-            (path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-            write_json(path / "config.json", {"config": config.to_dict(), **facts})
+            files.make_folder(path / CHECKPOINTS)
+            files.remove_leftovers(path, everything=True)
+            files.write_json(path / "config.json", {"config": config.to_dict(), **facts})
         except OSError as error:
             raise InputError(f"Cannot write the run directory {path}: {error.strerror or error}.") from None
         return cls(path, config, facts)
 
     @classmethod
     def open(cls, path):
-        """Opens an existing run directory.
+        """Opens an existing run directory, or a published folder.
 
         Raises:
             InputError: if it is not one.
         """
         path = Path(path)
-        config_file = path / "config.json"
-        if not config_file.is_file():
+        if not (path / "config.json").exists():
             raise InputError(f"Not a run directory: {path}. Expected a folder with a config.json, as `train` makes it.")
-        try:
-            content = json.loads(config_file.read_text())
-            config = Config.from_dict(content.pop("config"))
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError, TypeError) as error:
-            raise InputError(f"Damaged run directory: {config_file} is not the config of a run ({error!r}).") from None
-        return cls(path, config, content)
+        for folder in (*FOLDERS, CHECKPOINTS):
+            if (path / folder).exists() and not (path / folder).is_dir():
+                raise InputError(f"Damaged run directory: {path / folder} is not a folder. Remove it.")
+        run = cls(path, *_read(path / "config.json", records.parse_config))
+        if not run.checkpoints.exists():
+            shutil.rmtree(path / REMOVED, ignore_errors=True)  # of a process that was killed at the very end
+        return run
+
+    def read_card(self):
+        """The content of evaluation.json, or None if there is none: dicts protocol, results, model, units, versions.
+
+        Raises:
+            InputError: if it is damaged.
+        """
+        wayout = f"Write it again with: {command('evaluate', self.path)}"
+        return _read(self.path / "evaluation.json", records.parse_card, wayout)
+
+    def read_history(self):
+        """The content of history.csv, or None if there is none: name -> list of floats, one for each epoch.
+
+        Epochs count from 1.
+
+        Raises:
+            InputError: if it is damaged.
+        """
+        return _read(self.path / "history.csv", records.parse_history)
+
+    def read_picture(self, name):
+        """The bytes of a picture in figures/, a PNG or a GIF, or None if there is none.
+
+        Raises:
+            InputError: if it is something else, such as a link to a file outside of the run.
+        """
+        path = self.path / "figures" / name
+        if not path.is_relative_to(self.path) or not path.resolve().is_relative_to(self.path.resolve()):
+            raise InputError(f"Damaged run directory: {path} lies outside of it.")
+        return _read(path, _check_picture, f"Draw it again with: {command('report', self.path)}")
 
     def load_model(self):
         """Loads the trained model of a run or of a published folder.
@@ -108,7 +141,7 @@ class Run:
     def add_facts(self, **facts):
         """Writes more facts into config.json. Returns the `Run` with them."""
         facts = {**self.facts, **facts}
-        write_json(self.path / "config.json", {"config": self.config.to_dict(), **facts})
+        files.write_json(self.path / "config.json", {"config": self.config.to_dict(), **facts})
         return Run(self.path, self.config, facts)
 
     @property
@@ -117,14 +150,39 @@ class Run:
         return self.path / CHECKPOINTS
 
     def finish(self):
-        """Removes the checkpoints, which makes this a finished run."""
-        leftover = self.path / f".{CHECKPOINTS}"
-        self.checkpoints.rename(leftover)  # at once: a run with some of its checkpoints would look unfinished
+        """Removes the checkpoints, which makes this a finished run. The rest is on the disk by then."""
+        files.flush_tree(self.path)
+        leftover = self.path / REMOVED
+        files.rename(self.checkpoints, leftover)  # at once: a run with some of its checkpoints would look unfinished
         shutil.rmtree(leftover)
 
     def open_data(self):
-        """Opens the data that the run was trained on; see `keras_vae.data.open_dataset`."""
-        return open_data(self.config)
+        """Opens the data that the run was trained on; see `keras_vae.data.open_dataset`.
+
+        Raises:
+            InputError: if they are other data by now.
+        """
+        images = open_data(self.config)
+        self.check_data(data_facts(images))
+        return images
+
+    def check_data(self, facts):
+        """Refuses other data than those that the run was started with.
+
+        Args:
+            facts: What `data_facts` says of the data that were found.
+
+        Raises:
+            InputError: if they are others. It names what differs.
+        """
+        before = self.facts.get("data", {})
+        for name in ("name", "image_shape", "train_images", "test_images", "train_sha256", "test_sha256"):
+            if name in before and before[name] != facts[name]:
+                raise InputError(
+                    f"{self.path} was trained on other data than those in {facts['source']}: its {name} was "
+                    f"{before[name]} and is {facts[name]}. Which images are held out for testing depends on them, and "
+                    "so does every result. Bring the data back as they were, or train another run."
+                )
 
 
 def open_data(config):
@@ -142,9 +200,42 @@ def open_data(config):
     )
 
 
+def data_facts(images):
+    """What a run remembers of its data, an `ImageSet`: a dict for JSON."""
+    from keras_vae import data
+
+    return {
+        "name": images.name,
+        "source": images.source,
+        "fallback": images.fallback,
+        "image_shape": list(images.image_shape),
+        "train_images": len(images.train),
+        "test_images": len(images.test),
+        "train_sha256": data.fingerprint(images.train),
+        "test_sha256": data.fingerprint(images.test),
+    }
+
+
 def default_path(config):
     """Where a run goes that was not told: `runs/<preset>-<time>`."""
     return Path("runs") / f"{config.preset}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def continue_command(path, config):
+    """The command that goes on with the training of a config in a run directory, wherever it was stopped.
+
+    Before there is a run it repeats all that was asked for; later the run knows that, but for what may change.
+
+    Example:
+
+    >>> from keras_vae.presets import get_preset
+    >>> from keras_vae.runs import continue_command
+    >>> continue_command("runs/my run", get_preset("conv").config.replace(latent_dim=3))
+    "keras-vae train conv --latent-dim 3 --run-dir 'runs/my run'"
+    """
+    if not is_unfinished(path):
+        return train_command(config, path)
+    return command("train", *options(config, Run.open(path).config), "--run-dir", path)
 
 
 def is_unfinished(path):
@@ -163,42 +254,33 @@ def check_new(path):
         raise InputError(
             f"{path} exists already: a finished run, which is not overwritten. Choose another --run-dir, or remove it."
         )
-    if path.exists() and (not path.is_dir() or any(item.name != CHECKPOINTS for item in path.iterdir())):
+    if path.exists() and (not path.is_dir() or any(not _is_beginning(item) for item in path.iterdir())):
         raise InputError(f"{path} exists already and is not overwritten. Choose another --run-dir, or remove it.")
     return path
 
 
-def write_json(path, content):
-    """Writes JSON so that `path` holds either the old content or the new."""
-    write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
+def _is_beginning(path):
+    """Whether a file is what is left of a process that was killed before there was a config.json."""
+    return path.name.startswith(files.TEMPORARY) or (
+        path.name == CHECKPOINTS and path.is_dir() and not any(path.iterdir())
+    )
 
 
-def write_bytes(path, *parts):
-    """Writes a file so that `path` holds either the old content or the new, after a power cut too.
-
-    Args:
-        path: A `Path`.
-        *parts: Bytes, written one after the other.
-
-    Raises:
-        OSError: if the disk is full, for example; the old content is then still there.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def _read(path, parse, wayout="It is damaged."):
+    """What `parse` makes of the bytes of a file, or None if there is none."""
     try:
-        with open(temporary, "wb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    if os.name == "posix":  # elsewhere a folder cannot be opened
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        return parse(files.read_bytes(path, records.LIMIT))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, csv.Error) as error:
+        reason = (error.strerror or error) if isinstance(error, OSError) else error
+        raise InputError(f"Cannot read {path}: {_first_line(reason)}. {wayout}") from None
+
+
+def _check_picture(content):
+    if not content.startswith((b"\x89PNG\r\n\x1a\n", b"GIF8")):
+        raise ValueError("it is no PNG or GIF")
+    return content
 
 
 def _first_line(error):

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from keras_vae import cards, data, evaluation, installed, output
 from keras_vae.callbacks import duration
-from keras_vae.runs import write_bytes, write_json
+from keras_vae.files import write_bytes, write_json
 
 BATCH = 500
 SEED = 0  # of binarisation and samples: the same for all runs, so that they are scored on the same pixels

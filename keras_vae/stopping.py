@@ -10,28 +10,34 @@ from keras_vae.config import InputError, RunStopped
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+class Stop(KeyboardInterrupt):
+    """A signal asks to stop. Like Ctrl-C in any Python program it passes through every `except Exception`."""
+
+
 class StopSignals:
-    """While it is entered, Ctrl-C and SIGTERM raise `RunStopped`, or wait for the state to be saved.
+    """While it is entered, Ctrl-C and SIGTERM end the work with `RunStopped`, at once or when the state is saved.
 
     A second signal leaves the process at once. Signals are left alone outside the main thread, where Python allows no
     handlers.
 
     Args:
-        advice: What to do then, for the message: how to continue.
+        advice: What to do then, for the message: how to continue. A string, or a callable that returns one.
 
     Example:
 
     >>> import os, signal
     >>> from keras_vae.stopping import StopSignals
     >>> with StopSignals("Go on with: ...") as signals:
-    ...     with signals.deferred():
+    ...     try:
     ...         os.kill(os.getpid(), signal.SIGTERM)
-    ...         signals.received()
-    True
+    ...     except Exception:
+    ...         pass  # a stop is not caught by accident
+    Traceback (most recent call last):
+    keras_vae.config.RunStopped: Stopped by SIGTERM outside of training; nothing is lost. Go on with: ...
     """
 
     def __init__(self, advice):
-        self.advice = advice
+        self.advice = advice if callable(advice) else lambda: advice
         self.number = None
         self.waits = False
 
@@ -41,30 +47,38 @@ class StopSignals:
             self.previous = {number: signal.signal(number, self._handle) for number in SIGNALS}
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, error, traceback):
         for number, handler in self.previous.items():
             signal.signal(number, handler)
+        # a library may have made another error of a stop; it is one all the same
+        if isinstance(error, Stop) or (self.received() and error is not None and not isinstance(error, RunStopped)):
+            raise self.stopped() from None
 
     def received(self):
         """Whether there was a signal."""
         return self.number is not None
 
+    def check(self):
+        """Stops here if there was a signal: code of others may have swallowed it."""
+        if self.received():
+            raise Stop
+
     def deferred(self):
-        """A context in which a first signal only sets `received`: the caller saves and stops."""
+        """A context in which a first signal waits: the caller asks `received` and saves, or it stops at the end."""
         return _Deferred(self)
 
-    def stopped(self, where):
+    def stopped(self, where="outside of training; nothing is lost"):
         """The `RunStopped` that says where the run stands and how it goes on."""
         number = self.number or signal.SIGTERM
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        return RunStopped(f"Stopped by {name} {where}. {self.advice}", exit_code=128 + number)
+        return RunStopped(f"Stopped by {name} {where}. {self.advice()}", exit_code=128 + number)
 
     def _handle(self, number, frame):
         if self.number is not None:
-            os._exit(128 + number)  # whatever is being written: a checkpoint is there whole or not at all
+            os._exit(128 + number)  # whatever is being written: a file is there whole or not at all
         self.number = number
         if not self.waits:
-            raise self.stopped("outside of training; nothing is lost")
+            raise Stop
         os.write(2, b"\nStopping: saving the state. Once more leaves at once.\n")  # print is not safe in a handler
 
 
@@ -75,8 +89,10 @@ class _Deferred:
     def __enter__(self):
         self.signals.waits = True
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, error, traceback):
         self.signals.waits = False
+        if kind is None:
+            self.signals.check()
 
 
 class Lock:

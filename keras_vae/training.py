@@ -1,6 +1,7 @@
 """The main job: train, evaluate, draw, export, all into one run directory."""
 
 import math
+import shlex
 import shutil
 import tempfile
 import time
@@ -11,19 +12,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import checkpoints, data, distribution, plotting, report, serving
+from keras_vae import checkpoints, data, distribution, files, plotting, report, serving
 from keras_vae.callbacks import ImageGrids, LatentBoard, LatentStatistics, ProgressReport, duration
 from keras_vae.checkpoints import Checkpoint, InterruptedRun
 from keras_vae.config import InputError, RunStopped, field_owners, sections
 from keras_vae.figures import draw_figures
 from keras_vae.models import NonFiniteLossError, build_model
 from keras_vae.output import Console
+from keras_vae.presets import train_command
 from keras_vae.priors import VampPrior
-from keras_vae.runs import Run, check_new, default_path, is_unfinished, open_data
+from keras_vae.runs import Run, check_new, continue_command, data_facts, default_path, is_unfinished, open_data
 from keras_vae.scoring import evaluate, load_test_images, results_table
 from keras_vae.stopping import Lock, StopSignals
 
 EVALUATION_BATCH = 500
+FULL = "No space left on device"
 # What may be another when a run is continued: where it runs, and where its data are.
 MACHINE_FIELDS = {"strategy", "checkpoint_every", "checkpoint_minutes", "mnist_dir", "data_dir"}
 
@@ -53,7 +56,7 @@ def train(config, run_dir=None, console=None):
     if not continues:
         check_new(run_dir)
     policy = keras.config.dtype_policy()
-    with StopSignals(f"Continue with: keras-vae train --run-dir {run_dir}") as signals:
+    with StopSignals(lambda: f"Continue with: {continue_command(run_dir, config)}") as signals:
         try:
             if config.training.mixed_precision != "none":
                 keras.config.set_dtype_policy(f"mixed_{config.training.mixed_precision}")
@@ -75,6 +78,7 @@ class _Job:
         if config.training.checkpoint_minutes and distribution.is_multiworker(self.strategy):
             raise InputError("Several machines cannot agree on minutes: use --checkpoint-every with a number of steps.")
         self.images = open_data(config)
+        signals.check()
         _check_labels(config, self.images)
         self.config = config.replace(dataset=self.images.name) if config.data.dataset == "auto" else config
         self.steps = math.ceil(len(self.images.train) / config.training.batch_size)
@@ -92,13 +96,15 @@ class _Job:
                 return self.run
             self._finish()
             self.run.finish()
-        except (OSError, tf.errors.OpError) as error:  # a picture or a log; a checkpoint says so itself
-            full = "No space left on device"
-            if isinstance(error, tf.errors.OpError) and full not in str(error):
+        except (OSError, InputError, tf.errors.OpError) as error:
+            reason = _reason(error)
+            if reason is None:
                 raise
+            saved = checkpoints.last(self.run.checkpoints)
             raise RunStopped(
-                f"Cannot write to {self.run.path}: {getattr(error, 'strerror', full) or error}. The last checkpoint is "
-                f"still there. Make room and continue with: keras-vae train --run-dir {self.run.path}"
+                f"{reason}. {f'{saved.name} is the last that was saved' if saved else 'No checkpoint was saved yet'}. "
+                f"{'Make room and c' if FULL in reason else 'C'}ontinue with: "
+                f"{continue_command(self.run.path, self.config)}"
             ) from None
         finally:
             if lock is not None:
@@ -121,7 +127,7 @@ class _Job:
         return model
 
     def _open_run(self, run_dir):
-        facts = _facts(self.images)
+        facts = {"data": data_facts(self.images)}
         if not self.continues:
             if not self.chief:
                 return Run(Path(run_dir), self.config, facts)
@@ -171,7 +177,7 @@ class _Job:
                 stop=self.signals.received,
                 chief=self.chief,
             )
-            done = checkpoint.restore(self.model)
+            done = self._restore(checkpoint)
             if self.continues:
                 self.console.print(f"Continues {run.path} after step {done:,} of {training.epochs * self.steps:,}.")
             try:
@@ -202,6 +208,15 @@ class _Job:
                 ) from None
             finally:
                 progress.stop()
+
+    def _restore(self, checkpoint):
+        try:
+            return checkpoint.restore(self.model)
+        except checkpoints.DamagedCheckpoint as error:
+            again = (
+                f"{shlex.join(['rm', '-r', '--', str(self.run.path)])} && {train_command(self.config, self.run.path)}"
+            )
+            raise InputError(f"{error} To start over at step 0, on purpose: {again}") from None
 
     def _deferred_signals(self):
         """One of several workers cannot save alone: a signal ends it at once, and all start again together."""
@@ -248,12 +263,7 @@ def _check_same(run, config, facts):
                 f"{run.path} was started with {name} = {before[section][name]}, and cannot be continued with "
                 f"{now[section][name]}. Leave the option out, or choose another --run-dir."
             )
-    for name in ("name", "image_shape", "train_images", "test_images"):
-        if run.facts.get("data", {}).get(name) != facts["data"][name]:
-            raise InputError(
-                f"{run.path} was started with other data: {name} was {run.facts.get('data', {}).get(name)} and is "
-                f"{facts['data'][name]}."
-            )
+    run.check_data(facts["data"])
 
 
 def _check_labels(config, images):
@@ -299,10 +309,20 @@ def write_report(run, model, images):
 
 
 def save_model(model, run):
-    """Writes model.keras so that there is either the whole file or none."""
-    temporary = run.path / ".model.keras"
-    model.save(temporary)
-    temporary.replace(run.path / "model.keras")
+    """Writes model.keras, whole or not at all."""
+    with files.replacing(run.path / "model.keras") as temporary:
+        model.save(temporary)
+
+
+def _reason(error):
+    """What a file could not be written or read for, as a sentence; None for an error of another kind."""
+    if isinstance(error, InputError):  # an export that found the disk full
+        return str(error).rstrip(".") if isinstance(error.__cause__, (OSError, tf.errors.OpError)) else None
+    if isinstance(error, tf.errors.OpError):
+        return f"Cannot write a log: {error.message.splitlines()[0]}" if FULL in str(error) else None
+    if error.errno is None:
+        return None
+    return f"{error.strerror}: {error.filename or 'the standard output'}"
 
 
 def _build(config, images):
@@ -368,19 +388,6 @@ def _hyper_parameters(config):
     """The fields of a config as TensorBoard takes them."""
     options = {name: value for section in sections(config).values() for name, value in vars(section).items()}
     return {name: value if isinstance(value, (bool, int, float)) else str(value) for name, value in options.items()}
-
-
-def _facts(images):
-    return {
-        "data": {
-            "name": images.name,
-            "source": images.source,
-            "fallback": images.fallback,
-            "image_shape": list(images.image_shape),
-            "train_images": len(images.train),
-            "test_images": len(images.test),
-        }
-    }
 
 
 def _footnote(run, images):

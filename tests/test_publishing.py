@@ -17,9 +17,10 @@ from conftest import REPOSITORY
 import keras_vae
 from keras_vae import presets, training
 from keras_vae.config import InputError
+from keras_vae.files import write_json
 from keras_vae.models import published
 from keras_vae.publishing import publish
-from keras_vae.runs import Run, write_json
+from keras_vae.runs import Run
 
 KINDS = ("resnet", "gaussian-learned", "vampprior", "hierarchical", "conditional", "denoising-gaussian")
 SHIPPED = [(name, weights) for name in presets.PRESETS for weights in presets.weights_of(name)]
@@ -60,7 +61,7 @@ def test_a_published_folder_is_complete_and_says_nothing_of_this_machine(tmp_pat
         assert str(tmp_path) not in (folder / name).read_text(), name
     card = (folder / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: keras_vae\n") and "104.50" in card
-    assert "keras-vae train --hidden 12 --latent-dim 3 --dataset digits" in card
+    assert "keras-vae train mlp --hidden 12 --latent-dim 3 --output-bias zeros --dataset digits" in card
     assert [path.name for path in folder.parent.iterdir()] == ["folder"]  # nothing temporary is left
     x = images(Case("mlp"))
     for again in (keras_vae.VAE.from_preset(str(folder)), Run.open(folder).load_model()):

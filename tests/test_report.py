@@ -13,11 +13,12 @@ from cases import CASES, Case, build, images, labels
 
 from keras_vae import plotting, report
 from keras_vae.config import ACTIVATIONS, InputError
+from keras_vae.files import write_json
 from keras_vae.models import build_model
 from keras_vae.presets import get_preset
 from keras_vae.report.explorer import explorer_data
 from keras_vae.report.published import PUBLISHED, find_published
-from keras_vae.runs import Run, write_json
+from keras_vae.runs import Run
 
 PIXELS = images(Case("mnist", image_shape=(28, 28, 1)), count=40)
 LABELS = np.arange(40) % 10

@@ -18,8 +18,9 @@ from rich.console import Console
 from keras_vae import data, fitting, training
 from keras_vae.callbacks import ImageGrids, ProgressReport
 from keras_vae.config import InputError
+from keras_vae.files import write_json
 from keras_vae.presets import PRESETS, get_preset
-from keras_vae.runs import Run, open_data, write_json
+from keras_vae.runs import Run, open_data
 from keras_vae.serving import verify
 
 # What makes a preset small enough for a test; the choice on the axes stays what it is.

@@ -5,6 +5,7 @@ Every batch is a pure function of (seed, step), so a resumed run sees what an un
 Nothing here knows a model.
 """
 
+from keras_vae.data.fingerprint import fingerprint
 from keras_vae.data.images import ImageSet, LazyImages, Split
 from keras_vae.data.pipeline import batches, binarize, to_pixels
 from keras_vae.data.sources import MEMORY_LIMIT, load, open_dataset
@@ -16,6 +17,7 @@ __all__ = [
     "Split",
     "batches",
     "binarize",
+    "fingerprint",
     "load",
     "open_dataset",
     "to_pixels",

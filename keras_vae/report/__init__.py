@@ -1,12 +1,12 @@
 """The report of a run: one self-contained page to look at, to play with and to pass on."""
 
 from keras_vae import evaluation
+from keras_vae.files import write_bytes
 from keras_vae.presets import train_command
 from keras_vae.report.comparison import write_comparison
 from keras_vae.report.explorer import UnsupportedNetwork, explorer_data
 from keras_vae.report.published import find_published
 from keras_vae.report.rendering import PAGE, bars, facts, figures, read_card, render, result_rows
-from keras_vae.runs import write_bytes
 
 __all__ = ["PAGE", "UnsupportedNetwork", "read_card", "result_rows", "write_comparison", "write_report"]
 

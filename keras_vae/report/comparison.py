@@ -7,10 +7,10 @@ from pathlib import Path
 from keras_vae import cards, plotting
 from keras_vae.config import InputError, sections
 from keras_vae.figures import read_history
+from keras_vae.files import write_bytes
 from keras_vae.presets import train_command
 from keras_vae.report.published import find_published
 from keras_vae.report.rendering import FIGURES, bars, facts, figure, figures, render
-from keras_vae.runs import write_bytes
 
 
 def write_comparison(runs, path, allow_mixed=False):

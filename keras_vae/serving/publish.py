@@ -12,6 +12,8 @@ import os
 import shutil
 import tempfile
 
+from keras_vae.files import flush, flush_tree, make_folder, rename
+
 try:
     import fcntl
 except ImportError:  # not a POSIX system
@@ -23,7 +25,7 @@ STAGING, READY = ".staging-", ".ready-"
 @contextlib.contextmanager
 def locked(directory):
     """Holds the lock of an export directory, made if need be; waits for another process that has it."""
-    os.makedirs(directory, exist_ok=True)
+    make_folder(directory)
     with open(os.path.join(directory, ".lock"), "w") as file:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -63,8 +65,7 @@ def make_ready(directory, staging, version):
     """Flushes a staged export and marks it as whole. Returns its new path."""
     flush_tree(staging)
     ready = os.path.join(directory, f"{READY}{version}")
-    os.rename(staging, ready)
-    flush(directory)
+    rename(staging, ready)
     return ready
 
 
@@ -78,7 +79,7 @@ def publish(directory, ready):
     entries = sorted(os.listdir(ready))
     for name in (entry for entry in entries if os.path.isdir(os.path.join(ready, entry))):
         base = os.path.join(directory, name)
-        os.makedirs(base, exist_ok=True)
+        make_folder(base)
         os.rename(os.path.join(ready, name), os.path.join(base, version))
         flush(base)
     files = [entry for entry in entries if os.path.isfile(os.path.join(ready, entry))]
@@ -90,20 +91,3 @@ def publish(directory, ready):
             os.remove(source)
     flush(directory)
     os.rmdir(ready)
-
-
-def flush_tree(path):
-    """Flushes all files and folders under `path` to the disk."""
-    for folder, _, files in os.walk(path):
-        for file in files:
-            flush(os.path.join(folder, file))
-        flush(folder)
-
-
-def flush(path):
-    """Flushes a file or a folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
