@@ -108,26 +108,36 @@ np.save(sys.argv[1], found.train.images[:51200, ..., 0])
 
 
 class Process:
-    """A system in a process of its own that runs a pass when it is told to."""
+    """A system in a process of its own that runs a pass when it is asked to.
 
-    def __init__(self, name, system, images, threads):
+    `script` is the benchmark whose option --worker serves the passes.
+    """
+
+    def __init__(self, name, system, images, threads, script=__file__):
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "STARTED": str(time.time())}
         environment |= {
             key: str(threads) for key in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
         }
-        command = [sys.executable, __file__, "--threads", str(threads), "--worker", name, system, str(images)]
+        command = [sys.executable, script, "--threads", str(threads), "--worker", name, system, str(images)]
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, env=environment
         )
 
     def run_pass(self):
-        """Dict of seconds, loss, memory and the seconds since the start of the process; None if the system failed."""
+        """Dict of seconds, loss, memory and the seconds since the start of the process."""
+        self.ask()
+        return self.answer()
+
+    def ask(self):
+        """Asks for a pass, whose results `answer` returns."""
         try:
             self.process.stdin.write("pass\n")
             self.process.stdin.flush()
         except BrokenPipeError:
-            pass
+            pass  # `answer` says why the process ended
+
+    def answer(self):
         line = self.process.stdout.readline()
         if not line:
             self.errors.seek(0)
@@ -156,14 +166,14 @@ def measure(name, systems, images, rounds, threads):
     return found
 
 
-def serve(name, system, images, threads):
-    """The other side of `Process`."""
+def serve(name, system, images, threads, open_passes=None):
+    """The other side of `Process`. `open_passes` opens the passes of a system as `open_system` does."""
     import resource
 
     os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:threads]))
     output, sys.stdout = sys.stdout, sys.stderr
     sys.path.insert(0, str(TABLE.parent))
-    passes = open_system(name, system, np.load(images), threads)
+    passes = (open_passes or open_system)(name, system, np.load(images), threads)
     for _ in sys.stdin:
         start = time.perf_counter()
         loss = next(passes)

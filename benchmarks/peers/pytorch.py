@@ -1,4 +1,4 @@
-"""PyTorch: eager or by torch.compile, with the fused Adam and the images resident in memory."""
+"""PyTorch: eager or by torch.compile, with the fused Adam and the images resident in memory, on a GPU where one is."""
 
 import itertools
 import math
@@ -6,6 +6,8 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class Encoder(nn.Module):
@@ -58,21 +60,21 @@ def _decoder(work):
 def train(work, images, compiled=False):
     torch.manual_seed(0)
     torch.set_num_threads(work.threads)
-    encoder, decoder = Encoder(work), _decoder(work)
+    encoder, decoder = Encoder(work).to(DEVICE), _decoder(work).to(DEVICE)
     parameters = [*encoder.parameters(), *decoder.parameters()]
     for parameter in parameters:
         nn.init.xavier_uniform_(parameter) if parameter.ndim > 1 else nn.init.zeros_(parameter)
     if work.network == "conv":
         encoder, decoder = encoder.to(memory_format=torch.channels_last), decoder.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(parameters, lr=work.learning_rate, eps=1e-7, fused=True)
-    resident = torch.from_numpy(images[:, None])
+    resident = torch.from_numpy(images[:, None]).to(DEVICE)
 
     def loss_of(batch):
         x = batch.float() * (1 / 255)
         if work.binary:
             x = (torch.rand_like(x) < x).float()
         mean, log_var = encoder(x)
-        eps = torch.randn((work.draws, *mean.shape))
+        eps = torch.randn((work.draws, *mean.shape), device=DEVICE)
         z = mean + torch.exp(0.5 * log_var) * eps
         logits = decoder(z.reshape(-1, work.latent_dim)).reshape(work.draws, len(x), 784)
         reconstruction = (F.softplus(logits) - x.reshape(len(x), 784) * logits).sum(-1)
@@ -85,7 +87,7 @@ def train(work, images, compiled=False):
         loss_of = torch.compile(loss_of)
     while True:
         total = 0.0
-        order = torch.randperm(len(resident))
+        order = torch.randperm(len(resident), device=DEVICE)
         for index in order.split(work.batch_size):
             optimizer.zero_grad(set_to_none=True)
             loss = loss_of(resident[index])
@@ -99,8 +101,8 @@ def score(work, images, num_samples, chunk=100):
     """Importance sampling as libraries do it: one image at a time, `chunk` draws at a time."""
     torch.manual_seed(0)
     torch.set_num_threads(work.threads)
-    encoder, decoder = Encoder(work), _decoder(work)
-    resident = (torch.from_numpy(images[:, None]) > 127).float()
+    encoder, decoder = Encoder(work).to(DEVICE), _decoder(work).to(DEVICE)
+    resident = (torch.from_numpy(images[:, None]) > 127).float().to(DEVICE)
     while True:
         values = []
         with torch.no_grad():
@@ -108,7 +110,7 @@ def score(work, images, num_samples, chunk=100):
                 mean, log_var = encoder(x[None])
                 weights = []
                 for _ in range(num_samples // chunk):
-                    eps = torch.randn((chunk, mean.shape[1]))
+                    eps = torch.randn((chunk, mean.shape[1]), device=DEVICE)
                     z = mean + torch.exp(0.5 * log_var) * eps
                     logits = decoder(z)
                     log_x = (x.reshape(1, 784) * logits - F.softplus(logits)).sum(-1)
