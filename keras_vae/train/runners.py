@@ -20,7 +20,7 @@ def choose(model, steps_per_epoch, epochs, waits=()):
     compiled, asked = model.jit_compile_steps, model.steps_asked_for
     if compiled == "auto":
         compiled = (steps_per_epoch or 0) * epochs >= MIN_TRAINING_STEPS and compiles_well(model)
-    if not compiled or model.run_eagerly or has_strategy(model):
+    if not compiled or model.run_eagerly or model.distribute_strategy.num_replicas_in_sync > 1:
         return False, asked
     draws = getattr(getattr(model, "objective", None), "num_samples", 1)
     limits = [max(MIN_STEPS_AT_ONCE, STEPS_AT_ONCE // draws), *waits, *([steps_per_epoch] if steps_per_epoch else [])]
@@ -36,12 +36,12 @@ def compiles_well(model):
     parts = [model, model.optimizer, *keras_private.layers_of(model)]
     parts += [getattr(model, "objective", None)]
     known = all(type(part).__module__.split(".")[0] in PACKAGES for part in parts if part is not None)
-    plain = all(getattr(part, "compute_dtype", "float32") == "float32" for part in parts)
-    if not (known and plain) or model.has_metrics or any(isinstance(part, keras.layers.Lambda) for part in parts):
+    if not known or model.has_metrics or any(isinstance(part, keras.layers.Lambda) for part in parts):
         return False
     if tf.config.list_logical_devices("GPU"):
         return True
-    return not any(
+    plain = all(getattr(part, "compute_dtype", "float32") == "float32" for part in parts)
+    return plain and not any(
         "Conv" in type(part).__name__ or (hasattr(part, "seed_generator") and not isinstance(part, RandomLayer))
         for part in parts
     )
@@ -61,9 +61,3 @@ def steps_between_calls(callback):
     base = keras.callbacks.Callback
     looks = any(hook in vars(callback) or getattr(type(callback), hook) is not getattr(base, hook) for hook in hooks)
     return 1 if looks and not isinstance(callback, keras.callbacks.ProgbarLogger) else STEPS_AT_ONCE
-
-
-def has_strategy(model):
-    """Whether a model was built in the scope of a strategy."""
-    with model.distribute_strategy.scope():
-        return tf.distribute.has_strategy()
