@@ -44,6 +44,12 @@ SYSTEMS = {
     "torch.compile": ("pytorch", {"compiled": True}),
     "JAX scan": ("jax_scan", {}),
 }
+SCORERS = {
+    "scoring, 1,000 rows at a time": {},
+    "scoring, 10,000 rows at a time": {"batch_size": 20, "chunk": 500},
+    "scoring, 100,000 rows at a time": {"batch_size": 20, "chunk": 5000},
+    "scoring, 500,000 rows at a time": {"batch_size": 100, "chunk": 5000},
+}
 PEERS = ("plain Keras", "PyTorch eager", "torch.compile", "JAX scan")
 SCORED, SAMPLES, ALONE = 10_000, 5_000, 20  # images, draws for each, and images scored one at a time
 
@@ -71,7 +77,7 @@ def main(parts, rounds, threads, mnist_dir, worker):
             if part == "export":
                 section = export_section(images)
             else:
-                systems = ["scoring", "one image at a time"] if part == "nll" else list(SYSTEMS)
+                systems = [*SCORERS, "one image at a time"] if part == "nll" else list(SYSTEMS)
                 section = speed_section(part, measure(part, systems, images, rounds if part != "nll" else 1, threads))
             write_section(TABLE, section, heading(card, threads))
             click.echo(f"{part}: {time.time() - started:.0f} s")
@@ -131,8 +137,8 @@ def open_passes(name, system, images, threads):
     """The iterator of the passes of a system; see benchmarks/peers."""
     if name == "nll":
         work = Work(**_BURDA, draws=1, batch_size=20, images=SCORED, threads=threads)
-        if system == "scoring":
-            return scoring(work, images[:SCORED])
+        if system in SCORERS:
+            return scoring(work, images[:SCORED], **SCORERS[system])
         return importlib.import_module("peers.pytorch").score(work, images[:ALONE], SAMPLES)
     peer, options = SYSTEMS[system]
     return importlib.import_module(f"peers.{peer}").train(WORKS[name][1], images, **options)

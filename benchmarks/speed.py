@@ -214,7 +214,7 @@ def matrix_products():
         yield 10 * 2 * MATRIX**3 / (time.perf_counter() - start) / 1e9
 
 
-def scoring(work, images):
+def scoring(work, images, **options):
     import keras
 
     from keras_vae import VAE, evaluation, networks
@@ -230,7 +230,7 @@ def scoring(work, images):
     )
     vae, x = VAE(encoder, decoder, seed=0), (images[..., None] > 127).astype("float32")
     while True:
-        yield -float(np.mean(evaluation.marginal_likelihood(vae, x, SAMPLES)["log_marginal"]))
+        yield -float(np.mean(evaluation.marginal_likelihood(vae, x, SAMPLES, **options)["log_marginal"]))
 
 
 def heading(threads):
