@@ -67,7 +67,7 @@ class Client:
             ServingError: if the server could not be reached, or refused the request.
         """
         entry = self._entry(model, signature)
-        arrays = check_inputs(entry["inputs"], inputs)
+        arrays = check_inputs(entry["inputs"], inputs, entry["max_rows"])
         answer = self._send(model, signature, version, version_label, arrays, entry)
         missing = set(entry["outputs"]) - set(answer)
         if missing:
@@ -144,12 +144,12 @@ class GrpcClient(Client):
 # -- requests and answers ------------------------------------------------------------------------------------------
 
 
-def check_inputs(fields, inputs):
+def check_inputs(fields, inputs, max_rows):
     """Compares inputs with the contract. Returns them as arrays, bytes as an array of objects.
 
     Raises:
-        ValueError: for a missing or an unknown input, a wrong shape or dtype, an empty batch, batches of different
-            sizes, or values that are out of range.
+        ValueError: for a missing or an unknown input, a wrong shape or dtype, an empty batch, more than `max_rows`
+            rows, batches of different sizes, or values that are out of range.
     """
     if set(inputs) != set(fields):
         raise ValueError(f"Expected the inputs {', '.join(fields)}. Received: {', '.join(inputs) or 'none'}.")
@@ -160,6 +160,8 @@ def check_inputs(fields, inputs):
         if array.ndim != 1 + len(wanted) or list(array.shape[1:]) != wanted or not len(array):
             raise ValueError(f"{name} must have the shape (n, {', '.join(map(str, wanted))}) with n at least 1. "
                              f"Received: {array.shape}.")  # fmt: skip
+        if len(array) > max_rows:
+            raise ValueError(f"{name} must have at most {max_rows} rows. Received: {len(array)}.")
         if field["dtype"] == "string":
             if not all(isinstance(value, bytes) and value for value in array):
                 raise ValueError(f"{name} must be files as bytes that are not empty.")

@@ -175,7 +175,7 @@ def test_score_is_the_elbo_with_beta_one(name, tmp_path):
     model, written, _ = export(tmp_path, case)
     x, seeds = images(case, 6), np.arange(6)
     with verify.Model(written.paths["vae"]) as served:
-        elbo = served.run("score", {"image": x, "seed": seeds})["elbo"]
+        elbo = served.run("score", {"image": x, "seed": seeds})["score"]
     z_mean, z_log_var = (value.numpy().astype("float64") for value in model.encode(x))
     eps = np.array([normal_by_hand(int(seed), "posterior", z_mean.shape[1]) for seed in seeds])
     z = z_mean + np.exp(z_log_var / 2) * eps
@@ -207,7 +207,7 @@ def test_a_prior_with_weights_is_served_as_it_is_in_keras(name, tmp_path):
 
     x = np.repeat(images(case, 1), 2000, axis=0)
     with verify.Model(written.paths["vae"]) as whole:
-        elbo = whole.run("score", {"image": x, "seed": np.arange(2000)})["elbo"]
+        elbo = whole.run("score", {"image": x, "seed": np.arange(2000)})["score"]
     terms = model.loss_terms(x, training=False)
     expected = -np.asarray(terms["reconstruction_loss"] + terms["kl_loss"])
     error = np.sqrt((elbo.var() + expected.var()) / 2000)

@@ -104,7 +104,7 @@ def test_the_client_refuses_before_it_sends(served):
 
 
 def test_the_servers_refusal_is_an_error_with_its_words(served):
-    with pytest.raises(client.ServingError, match="must be a PNG or a JPEG file"):
+    with pytest.raises(client.ServingError, match="must be PNG or JPEG files"):
         served.encode_png(b"a text of some length, which is not an image")
 
 
@@ -177,8 +177,8 @@ def test_the_client_of_a_conditional_model_sends_the_class(tmp_path):
     answer = one.generate([7, 7], label=[0, 2])
     np.testing.assert_array_equal(answer["z"][0], answer["z"][1])  # of one seed
     np.testing.assert_allclose(answer["image"], model.decode(answer["z"], [0, 2]), atol=1e-5)
-    elbo = one.predict("vae", "score", image=np.ones((2, 8, 8, 1)), seed=[1, 1], label=[0, 2])["elbo"]
-    assert elbo[0] != elbo[1]
+    score = one.predict("vae", "score", image=np.ones((2, 8, 8, 1)), seed=[1, 1], label=[0, 2])["score"]
+    assert score[0] != score[1]
     for wrong, message in (([0, 3], "must be from 0 to 2"), ([0], "same number of rows")):
         with pytest.raises(ValueError, match=message):
             one.generate([7, 7], label=wrong)

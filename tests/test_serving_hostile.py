@@ -84,7 +84,7 @@ def test_an_enormous_png_is_refused_before_it_is_decoded(exported):
         ("encoder", "serve", {"image": np.zeros((0, 8, 12, 3), "float32")}, "image must not be an empty batch"),
         ("decoder", "serve", {"z": np.full((1, 3), np.nan, "float32")}, "z must be finite"),
         ("decoder", "generate", {"seed": np.array([-1])}, "seed must be from 0 to 9007199254740991"),
-        ("encoder", "encode_png", {"image_bytes": np.array([b"x" * 50], object)}, "must be a PNG or a JPEG file"),
+        ("encoder", "encode_png", {"image_bytes": np.array([b"x" * 50], object)}, "must be PNG or JPEG files"),
     ],
 )  # fmt: skip
 def test_the_answer_says_what_is_wrong(exported, model, signature, request_, message):

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_vae
-from keras_vae.serving import signatures
+from keras_vae.serving import limits, signatures
 
 GOLDEN_ROWS = 2
 GOLDEN_SEEDS = (7, 2**40 + 1)
@@ -31,19 +31,15 @@ MODEL_CONFIG = """\
 
 BATCHING_CONFIG = """\
 # tensorflow_model_server --enable_batching --batching_parameters_file
-max_batch_size { value: 256 }
+# no more rows than every signature allows (max_rows in contract.json)
+max_batch_size {{ value: {sizes[0]} }}
 # how long a request waits for others, in microseconds
-batch_timeout_micros { value: 500 }
+batch_timeout_micros {{ value: 500 }}
 # set it to the number of cores
-num_batch_threads { value: 4 }
-max_enqueued_batches { value: 100 }
+num_batch_threads {{ value: 4 }}
+max_enqueued_batches {{ value: 100 }}
 # batches are padded to one of these sizes
-allowed_batch_sizes: 1
-allowed_batch_sizes: 8
-allowed_batch_sizes: 32
-allowed_batch_sizes: 128
-allowed_batch_sizes: 256
-"""
+{allowed}"""
 
 MONITORING_CONFIG = """\
 # tensorflow_model_server --monitoring_config_file, read at the REST port
@@ -71,6 +67,7 @@ def describe(model, served, version, weights, warmup):
         "contract": 1,
         "version": version,
         "model": type(model).__name__,
+        "request_bytes": limits.REQUEST_BYTES,
         "image_shape": list(signatures.image_shape(model)),
         "latent_dim": model.latent_dim,
         "written_with": {"keras_vae": keras_vae.__version__, "tensorflow": tf.__version__},
@@ -93,6 +90,7 @@ def _describe_signature(model, signature):
     answer = {name: value.numpy() for name, value in signature.function(**request).items()}
     return {
         "description": signature.description,
+        "max_rows": signature.max_rows,
         "inputs": {name: _describe_field(field) for name, field in signature.inputs.items()},
         "outputs": {name: _describe_field(field) for name, field in signature.outputs.items()},
         "golden": {
@@ -106,6 +104,8 @@ def _describe_field(field):
     described = {"dtype": field.dtype, "shape": [None, *field.shape], "unit": field.unit}
     if field.range is not None:
         described["range"] = list(field.range)
+    if field.max_bytes is not None:
+        described["max_bytes"] = field.max_bytes
     return {**described, "description": field.description}
 
 
@@ -155,11 +155,14 @@ def dumps(contract):
     return text + "\n"
 
 
-def server_files(names):
-    """The server's configuration files: name -> text."""
-    models = "".join(MODEL_CONFIG.format(name=name) for name in names)
+def server_files(served):
+    """The server's configuration files: name -> text. `served` as for `describe`."""
+    models = "".join(MODEL_CONFIG.format(name=name) for name in served)
+    most = min(256, *(entry.max_rows for entries in served.values() for entry in entries.values()))
+    sizes = [most, *(size for size in (128, 32, 8, 1) if size < most)]
+    allowed = "".join(f"allowed_batch_sizes: {size}\n" for size in reversed(sizes))
     return {
         "models.config": f"{MODELS_CONFIG_HEADER}model_config_list {{\n{models}}}\n",
-        "batching.config": BATCHING_CONFIG,
+        "batching.config": BATCHING_CONFIG.format(sizes=sizes, allowed=allowed),
         "monitoring.config": MONITORING_CONFIG,
     }

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_vae.config import EXPORT_FORMATS as FORMATS
 from keras_vae.config import InputError
-from keras_vae.serving import contract, formats, publish, signatures, verify, warmup
+from keras_vae.serving import contract, formats, limits, publish, signatures, verify, warmup
 
 KERAS_TOLERANCE = 1e-5  # of `serve` against the Keras model, relative for values above 1
 
@@ -63,7 +63,7 @@ def export_saved_models(model, directory, format="saved_model", binarization="no
         raise InputError(f"Unknown export format {format!r}. Expected one of: {', '.join(FORMATS)}.")
     if format in formats.FORMATS:
         formats.check_packages(format)
-    served = signatures.build(model, binarization)
+    served = limits.build(model, binarization)
     if not all(np.all(np.isfinite(weight)) for weight in model.get_weights()):
         raise InputError("The model has weights that are NaN or infinite: there is nothing to serve. Train it again.")
     directory = os.path.abspath(os.fspath(directory))

@@ -28,6 +28,7 @@ class Field:
         unit: What a value measures.
         description: One sentence.
         range: Pair (lowest, highest) of the values, or None.
+        max_bytes: Dict of what is limited in a file -> most bytes of it, or None.
     """
 
     dtype: str
@@ -35,6 +36,7 @@ class Field:
     unit: str
     description: str
     range: tuple | None = None
+    max_bytes: dict | None = None
 
     def spec(self, name):
         return tf.TensorSpec((None, *self.shape), self.dtype, name)
@@ -48,15 +50,17 @@ class Signature:
     description: str
     inputs: dict[str, Field]
     outputs: dict[str, Field]
+    max_rows: int | None = None  # what `limits.build` allows
 
 
-def build(model, binarization="none"):
+def build(model, binarization="none", rows=None):
     """The signatures of all models that are served for `model`.
 
     Args:
         model: A built `VAE` or `Autoencoder`.
         binarization: How the model's training images were binarised. "threshold" is repeated for 8-bit images and
             files; of the random ones the mean, the grey image, is what is encoded.
+        rows: Int, the number of rows that the networks are traced for, or None for any.
 
     Returns:
         Dict: name of the served model -> {name of the signature -> `Signature`}.
@@ -74,8 +78,8 @@ def build(model, binarization="none"):
             f"Received an encoder with input shape {model.encoder.input_shape}."
         )
     # as functions of their own, so that a graph holds each network once, however many signatures use it
-    pixels, code = (tf.TensorSpec((None, *shape)) for shape in (image_shape(model), (model.latent_dim,)))
-    labels = [tf.TensorSpec((None,), tf.int64)] if model.takes_labels else []
+    pixels, code = (tf.TensorSpec((rows, *shape)) for shape in (image_shape(model), (model.latent_dim,)))
+    labels = [tf.TensorSpec((rows,), tf.int64)] if model.takes_labels else []
     network = tf.function(
         lambda image, *label: encode(model, image, *label), input_signature=[pixels, *labels], autograph=False
     )
@@ -221,23 +225,24 @@ def vae_signatures(model, encode, decode, log_likelihood):
         heads = list(encode(image).values())
         z, log_q = model.posterior.sample(heads, 1, RowNoise(seed))
         kl_groups = kl.groups(model.posterior, model.prior, heads, z, log_q)
-        return {"elbo": log_likelihood(image, z)[0] - tf.reduce_sum(kl_groups, axis=-1)}
+        return {"score": log_likelihood(image, z)[0] - tf.reduce_sum(kl_groups, axis=-1)}
 
     pixels, _ = image_fields(shape)
-    elbo = Field(
+    score_field = Field(
         "float32",
         (),
         "nats",
-        "log p(x|z) - KL(q(z|x) || p(z)), beta 1 always, with one draw of z: a lower bound of log p(x) in expectation. "
-        "Low values mark unusual images. Under a Bernoulli likelihood, pixels between 0 and 1 make it a score and no "
-        "log-probability.",
+        "log p(x|z) - KL(q(z|x) || p(z)), beta 1 always, with one draw of z. Low values mark unusual images. Where "
+        "p(x|z) is a probability of the pixels it is the ELBO, a lower bound of log p(x) in expectation. Under a Bernoulli "
+        "likelihood, pixels between 0 and 1 make the first term a cross-entropy: the score then mostly follows the "
+        "image's own entropy.",
     )
     return {
         "reconstruct": Signature(
             reconstruct, "Encodes without noise and decodes.", {"image": pixels}, {"image": pixels}
         ),
         "score": Signature(
-            score, "The ELBO of each image: an anomaly score.", {"image": pixels, "seed": SEED}, {"elbo": elbo}
+            score, "An anomaly score of each image.", {"image": pixels, "seed": SEED}, {"score": score_field}
         ),
     }
 
@@ -292,11 +297,18 @@ def image_fields(shape):
     )
 
 
+def latent_unit(model):
+    """What a value of z measures: only under the standard normal prior is its scale known."""
+    if isinstance(model, VAE) and not isinstance(model.prior, priors.StandardNormal):
+        return f"latent units; their scale is that of the learned prior, {type(model.prior).__name__}"
+    return "latent units; the prior is N(0, I)" if isinstance(model, VAE) else "latent units; there is no prior"
+
+
 def z_field(model):
     return {
         "dtype": "float32",
         "shape": (model.latent_dim,),
-        "unit": "latent units; the prior has standard deviation 1",
+        "unit": latent_unit(model),
         "description": "A latent vector.",
     }
 
@@ -309,6 +321,11 @@ def input_file_field(shape):
         "PNG or JPEG file",
         f"An image {height} pixels high and {width} wide, in a file of at most {checks.max_file_bytes(shape)} bytes. "
         "Colours are converted to the model's channels; transparency is dropped.",
+        max_bytes={
+            "a file": checks.max_file_bytes(shape),
+            "compressed pixels of a PNG": checks.max_pixel_bytes(shape),
+            "all files of a request": checks.max_files_bytes(shape),
+        },
     )
 
 

@@ -198,6 +198,8 @@ def hostile_requests(contract):
     """
     for signature, entry in contract["signatures"].items():
         good = golden_request(entry)
+        many = entry["max_rows"] + 1
+        yield signature, "too many rows", {name: _rows(value, many) for name, value in good.items()}
         for name, field in entry["inputs"].items():
             for description, value in _bad_values(good[name], field):
                 yield signature, f"{name}: {description}", {**good, name: value}
@@ -235,6 +237,8 @@ def _bad_values(good, field):
             yield description, bad
     if field["dtype"] == "string":
         png = good[-1]
+        width, height = struct.unpack(">II", png[16:24])
+        surplus = field["max_bytes"]["compressed pixels of a PNG"]
         files = {
             "no bytes": b"",
             "text": b"a line of text, long enough to be looked at",
@@ -243,6 +247,8 @@ def _bad_values(good, field):
             "PNG of another size": _png(1, 1),
             "PNG of 2^31-1 pixels": _png(2**31 - 1, 1),
             "PNG of 60,000 x 60,000": _png(60_000, 60_000),
+            "PNG of 23,170 x 23,170 behind another chunk": _png(23_170, 23_170, 1, struct.pack(">II", width, height)),
+            "PNG with surplus data": _png(width, height, pixels=bytes(height * (width + 1)), surplus=surplus),
             "GIF": b"GIF89a" + bytes(64),
             "JPEG of noise": b"\xff\xd8\xff\xe0" + bytes(range(256)),
             "JPEG of 65,000 x 65,000": _jpeg_header(65_000, 65_000),
@@ -253,18 +259,27 @@ def _bad_values(good, field):
 
 
 def _rows(array, count):
-    return np.concatenate([array, array])[:count]
+    return np.resize(array, (count, *array.shape[1:]))
 
 
-def _png(width, height):
-    """A grey PNG file whose header states that size, with a handful of pixels in it."""
+def _png(width, height, depth=8, before=b"", pixels=bytes(2), surplus=0):
+    """A grey PNG file whose header states that size, with a handful of pixels in it.
+
+    Args:
+        width, height: Ints, pixels.
+        depth: Int, bits of a pixel.
+        before: Content of a chunk before the header.
+        pixels: The rows, each a byte and the pixels.
+        surplus: Number of bytes after the compressed pixels.
+    """
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", binascii.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    pixels = zlib.compress(bytes(2))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0))
+    first = chunk(b"teSt", before) if before else b""
+    pixels = chunk(b"IDAT", zlib.compress(pixels) + bytes(surplus))
+    return b"\x89PNG\r\n\x1a\n" + first + header + pixels + chunk(b"IEND", b"")
 
 
 def _jpeg_header(width, height):
