@@ -146,7 +146,7 @@ def test_every_signature_has_a_limit_of_rows_and_keeps_it(exported):
 
 
 def test_the_limit_follows_from_the_memory_of_the_network(exported):
-    model, _, contract = exported
+    _, _, contract = exported
     generate = contract["models"]["decoder"]["signatures"]["generate"]["max_rows"]
     assert generate < contract["models"]["encoder"]["signatures"]["serve"]["max_rows"]
     wide = keras_vae.VAE.from_preset("conv", image_shape=(64, 64, 1))
@@ -167,10 +167,10 @@ def test_the_bytes_of_a_row_are_those_of_its_tensors():
     assert limits.row_bytes(signature) == 4 * (4 + 4 + 4 + 8)
 
 
-def test_batches_are_merged_to_no_more_rows_than_a_signature_takes(exported, tmp_path):
+def test_batches_are_merged_to_no_more_rows_than_a_signature_takes(exported):
     text = (pathlib.Path(exported[1].directory) / "batching.config").read_text()
     assert "max_batch_size { value: 256 }" in text and text.endswith("allowed_batch_sizes: 256\n")
-    large = keras_vae.VAE.from_preset("conv", image_shape=(128, 128, 3), likelihood="gaussian")
+    large = keras_vae.VAE.from_preset("conv", image_shape=(128, 128, 3))
     served = limits.build(large)
     text = keras_vae.serving.export.contract.server_files(served)["batching.config"]
     most = min(entry.max_rows for entries in served.values() for entry in entries.values())

@@ -233,9 +233,9 @@ def vae_signatures(model, encode, decode, log_likelihood):
         (),
         "nats",
         "log p(x|z) - KL(q(z|x) || p(z)), beta 1 always, with one draw of z. Low values mark unusual images. Where "
-        "p(x|z) is a probability of the pixels it is the ELBO, a lower bound of log p(x) in expectation. Under a Bernoulli "
-        "likelihood, pixels between 0 and 1 make the first term a cross-entropy: the score then mostly follows the "
-        "image's own entropy.",
+        "p(x|z) is a probability of the pixels it is the ELBO, a lower bound of log p(x) in expectation. Under a "
+        "Bernoulli likelihood, pixels between 0 and 1 make the first term a cross-entropy: the score then mostly "
+        "follows the image's own entropy.",
     )
     return {
         "reconstruct": Signature(

@@ -198,8 +198,6 @@ def hostile_requests(contract):
     """
     for signature, entry in contract["signatures"].items():
         good = golden_request(entry)
-        many = entry["max_rows"] + 1
-        yield signature, "too many rows", {name: _rows(value, many) for name, value in good.items()}
         for name, field in entry["inputs"].items():
             for description, value in _bad_values(good[name], field):
                 yield signature, f"{name}: {description}", {**good, name: value}
@@ -207,6 +205,8 @@ def hostile_requests(contract):
                 yield signature, f"{name}: one row more than the others", {**good, name: _rows(good[name], 3)}
                 yield signature, f"{name}: one row for several", {**good, name: good[name][:1]}
                 yield signature, f"{name}: missing", {key: value for key, value in good.items() if key != name}
+        many = entry["max_rows"] + 1
+        yield signature, "too many rows", {name: _rows(value, many) for name, value in good.items()}
 
 
 def _bad_values(good, field):
