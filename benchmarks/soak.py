@@ -144,9 +144,9 @@ def report(total, kills, memory, seconds, presets, threads):
         "",
         f"{seconds / 60:.0f} minutes, {requests:,} requests from {threads} threads, {share:.0%} of them hostile: "
         f"{len(kills)} kills, {wrong} wrong answers. The process may have {MEMORY / 1e9:.2f} GB of private writable "
-        f"memory (RLIMIT_DATA); it had at most {most['VmData']:.2f} GB, and {most['VmHWM']:.2f} GB resident with Python "
-        f"and TensorFlow's libraries. Resident on average in the first quarter {resident[0]:.0f} MB, in the last "
-        f"{resident[1]:.0f} MB.",
+        f"memory (RLIMIT_DATA); it had at most {most['VmData']:.2f} GB, and {most['VmHWM']:.2f} GB resident with "
+        f"Python and TensorFlow's libraries. Resident on average in the first quarter {resident[0]:.0f} MB, in the "
+        f"last {resident[1]:.0f} MB.",
         "",
         "| signature | good requests | rows of them | not OK | hostile requests | not INVALID_ARGUMENT |",
         "| --- | --- | --- | --- | --- | --- |",

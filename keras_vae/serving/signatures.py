@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import tensorflow as tf
 
-from keras_vae import kl
+from keras_vae import kl, priors
 from keras_vae.config import InputError
 from keras_vae.data import binarize
 from keras_vae.models import VAE, Autoencoder
