@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from keras_vae import files
+from keras_vae import files, installed
 from keras_vae.output import Console
 
 
@@ -202,6 +202,7 @@ class LatentBoard(keras.callbacks.Callback):
 
     def __init__(self, log_dir, images, labels=None, images_per_epoch=None, hyper_parameters=None):
         super().__init__()
+        installed.need("tensorboard")
         self.log_dir = Path(log_dir)
         self.images = images
         self.labels = labels

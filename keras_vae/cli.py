@@ -3,8 +3,6 @@
 import dataclasses
 import functools
 import json
-import os
-import sys
 from pathlib import Path
 
 import click
@@ -12,6 +10,7 @@ import click
 from keras_vae import __version__, files, installed
 from keras_vae.config import EXPORT_FORMATS, Config, InputError, RunStopped, sections
 from keras_vae.presets import DEFAULT, PRESETS, find_weights, get_preset, weights_of
+from keras_vae.quiet import import_tensorflow
 
 
 class Ints(click.ParamType):
@@ -152,7 +151,7 @@ def train(preset, config_file, run_dir, console, **values):
     else:
         config = get_preset(preset or DEFAULT).config
     config = config.replace(**{name: value for name, value in values.items() if value is not None})
-    _import_tensorflow()
+    import_tensorflow()
     from keras_vae import cards, training
 
     run = training.train(config, run_dir, console)
@@ -204,7 +203,7 @@ def fit_prior(run, run_dir, components, samples, images, console):
     from keras_vae.runs import Run
 
     run = Run.open(run)
-    _import_tensorflow()
+    import_tensorflow()
     from keras_vae import cards, fitting
 
     new, gain = fitting.fit_prior(run, run_dir, components, samples, images, console)
@@ -226,7 +225,7 @@ def compare(runs, format, allow_mixed, html, console):
     found = {str(run.path): cards.load(run.path) for run in opened}
     table = cards.compare(found, allow_mixed)
     if html is not None:
-        _import_tensorflow()
+        import_tensorflow()
         from keras_vae import report
 
         report.write_comparison(opened, html, allow_mixed)
@@ -290,7 +289,7 @@ def export(run, to, format, console):
     from keras_vae.runs import Run
 
     run = Run.open(run)
-    _import_tensorflow()
+    import_tensorflow()
     from keras_vae import output, serving
 
     to = to or run.path / "export"
@@ -308,7 +307,7 @@ def verify_export(directory, console):
 
     Exits with 0 if all is well, and with 1 after a list of what is not.
     """
-    _import_tensorflow()
+    import_tensorflow()
     from keras_vae import output, serving
 
     steps = []
@@ -332,7 +331,7 @@ def publish(run, to, export, console):
     from keras_vae.runs import Run
 
     run = Run.open(run)
-    _import_tensorflow()
+    import_tensorflow()
     from keras_vae import publishing
 
     path = publishing.publish(run, to, export)
@@ -355,7 +354,7 @@ def generate(run, count, label, seed, to, console):
     else:
         run = Run.open(run)
     to = _check_image_target(to or run.path / "generated.png")
-    _import_tensorflow()
+    import_tensorflow()
     model = run.load_model()
     if not hasattr(model, "generate"):
         raise InputError(f"{run.path} holds an {type(model).__name__}, which has no prior to draw from. Use a VAE.")
@@ -471,31 +470,12 @@ def _fail(message, code):
     return code
 
 
-def _import_tensorflow():
-    """Imports TensorFlow without its chatter, part of which it writes past every setting to standard error."""
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:  # somebody asked
-        return installed.check()
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    try:
-        with open(os.devnull, "w") as devnull:
-            os.dup2(devnull.fileno(), 2)
-        installed.check()
-        import tensorflow as tf
-
-        tf.config.list_physical_devices()
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-
-
 def _open(path):
     """Opens a run with its model and its data."""
     from keras_vae.runs import Run
 
     run = Run.open(path)
-    _import_tensorflow()
+    import_tensorflow()
     return run, run.load_model(), run.open_data()
 
 

@@ -6,7 +6,7 @@ from statistics import NormalDist
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import files, plotting
+from keras_vae import files, installed, plotting
 from keras_vae.evaluation import batched, latent_statistics
 
 SEED = 0  # of the samples in the figures: the same for every run, so that runs can be compared by eye
@@ -27,6 +27,7 @@ def draw_figures(model, images, labels, directory, *, class_names=None, history=
     Returns:
         List of the paths written.
     """
+    installed.need("matplotlib", "sklearn")
     files.make_folder(directory)
     figures = dict(_all_figures(model, images, labels, class_names, history, footnote))
     for name, figure in figures.items():

@@ -12,7 +12,13 @@ import platform
 import sys
 from pathlib import Path
 
-OLDEST = {"tensorflow": (2, 16), "keras": (3, 8)}  # docs/versions.md has what was tried
+OLDEST = {"tensorflow": (2, 16), "keras": (3, 8)}
+TRAIN = {  # module -> distribution
+    "matplotlib": "matplotlib",
+    "sklearn": "scikit-learn",
+    "tensorboard": "tensorboard",
+    "tensorflow_datasets": "tensorflow-datasets",
+}
 HINT = 'pip install "keras-vae[tensorflow]", or see docs/installing.md for tensorflow-cpu, tf-nightly and GPUs.'
 
 
@@ -37,9 +43,21 @@ def check():
         )
     for name, oldest in OLDEST.items():
         found = version(name)
-        if tuple(int(part) for part in found.split(".")[:2]) < oldest:
+        if parsed(found) < oldest:
             needed = ".".join(map(str, oldest))
             raise Unsupported(f"keras_vae needs {name} {needed} or later, and {found} is installed. Update it: {HINT}")
+
+
+def need(*modules):
+    """Looks for what only some parts of the package use: the extra `train`.
+
+    Raises:
+        Unsupported: with one line, if a module is not installed.
+    """
+    missing = [TRAIN[name] for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        names = " and ".join(missing)
+        raise Unsupported(f'This needs {names}: not installed. Install what is missing: pip install "keras-vae[train]"')
 
 
 def versions():
@@ -57,6 +75,11 @@ def versions():
 def version(name):
     """The version that a module says itself: its distribution may have another name, such as tf-nightly."""
     return importlib.import_module(name).__version__
+
+
+def parsed(version):
+    """ "2.22.0-rc0" -> (2, 22)."""
+    return tuple(int(part) for part in version.split(".")[:2])
 
 
 def _backend():

@@ -19,11 +19,6 @@ import textwrap
 import warnings
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 PALETTE = "#1f77b4 #ff7f0e #2ca02c #d62728 #9467bd #8c564b #e377c2 #7f7f7f #bcbd22 #17becf".split()
@@ -120,7 +115,8 @@ def interpolations(images, title="interpolations", footnote=None):
     height, width = axes.images[0].get_size()
     pitch = (width + gap) // steps
     for column in {0, steps - 1}:
-        around = Rectangle((column * pitch - 2, -2), pitch - gap + 3, height + 3, fill=False, clip_on=False)
+        corner, size = (column * pitch - 2, -2), (pitch - gap + 3, height + 3)
+        around = _matplotlib().patches.Rectangle(corner, *size, fill=False, clip_on=False)
         axes.add_patch(around).set(edgecolor=TEST, linewidth=1.5)
     return _framed(axes, title, footnote)
 
@@ -238,7 +234,7 @@ def _curves(panels, legend, title, footnote):
         axes.set_title(label, fontsize=LABEL + 1, color=INK, loc="left")
         if hidden is not None:
             axes.set_title(f"first epochs reach {hidden:.4g}", fontsize=SMALL, color=GREY, loc="right")
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        axes.xaxis.set_major_locator(_matplotlib().ticker.MaxNLocator(nbins=6, integer=True))
         if longest == 1:
             axes.set(xlim=(epochs[0] - 1, epochs[0] + 1), xticks=epochs)
     _legend(axes, legend, **style)
@@ -381,8 +377,7 @@ def _picture(images, rows=(), columns=(), gap=3, columns_at="top"):
     zoom = max(1, min(1050 // (images.shape[1] * width), 1050 // (images.shape[0] * height), 170 // max(height, width)))
     canvas = _tiled(images.repeat(zoom, axis=2).repeat(zoom, axis=3), gap)
     canvas = np.broadcast_to(canvas, (*canvas.shape[:2], 3))  # a grey colour map would round some levels
-    figure = Figure(figsize=(canvas.shape[1] / DPI, canvas.shape[0] / DPI), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = _figure(canvas.shape[1] / DPI, canvas.shape[0] / DPI)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(canvas, interpolation="nearest", aspect="auto")
     axes.spines[:].set_visible(False)
@@ -421,14 +416,37 @@ def _framed(axes, title, footnote):
 
 def _page(width, height, title, footnote):
     """A figure of so many inches for charts: title above, footnote below, the layout engine in between."""
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(width, height, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.06)
     place = {"x": 0.1 / width, "ha": "left", "parse_math": False}
     figure.suptitle(_wrapped(title, width, TITLE), fontsize=TITLE, color=INK, **place)
     if footnote:
         figure.supxlabel(_wrapped(footnote, width, SMALL), fontsize=SMALL, color=GREY, **place)
     return figure
+
+
+def _figure(width, height, **options):
+    """An empty figure of so many inches."""
+    matplotlib = _matplotlib()
+    figure = matplotlib.figure.Figure(figsize=(width, height), dpi=DPI, facecolor="white", **options)
+    matplotlib.backends.backend_agg.FigureCanvasAgg(figure)
+    return figure
+
+
+def _matplotlib():
+    """matplotlib, imported when the first figure is drawn: grids of images and animations do without."""
+    try:
+        import matplotlib.backends.backend_agg
+        import matplotlib.figure
+        import matplotlib.lines
+        import matplotlib.patches
+        import matplotlib.ticker
+    except ModuleNotFoundError:
+        from keras_vae import installed
+
+        installed.need("matplotlib")
+        raise
+    return matplotlib
 
 
 def _wrapped(text, inches, points):
@@ -450,7 +468,8 @@ def _plain(axes, x, y):
 
 def _legend(axes, colors, **style):
     """A legend of label -> color, to the right of the axes."""
-    handles = [Line2D([], [], color=color, label=label, **style) for label, color in colors.items()]
+    line = _matplotlib().lines.Line2D
+    handles = [line([], [], color=color, label=label, **style) for label, color in colors.items()]
     place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "frameon": False}
     axes.legend(handles=handles, fontsize=LABEL, labelcolor=INK, handletextpad=0.5, **place)
 

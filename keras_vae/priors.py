@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_vae import gaussian, named
+from keras_vae import gaussian, installed, named
 from keras_vae import noise as noises
 from keras_vae.noise import Noise
 from keras_vae.posteriors import DiagonalGaussian, Posterior
@@ -139,6 +139,7 @@ class GaussianMixture(Mixture):
         Returns:
             The prior itself.
         """
+        installed.need("sklearn")
         from sklearn.mixture import GaussianMixture as ExpectationMaximisation
 
         fitted = ExpectationMaximisation(self.num_components, covariance_type="diag", random_state=seed, reg_covar=1e-4)

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import checkpoints, data, distribution, files, plotting, report, serving
+from keras_vae import checkpoints, data, distribution, files, installed, plotting, report, serving
 from keras_vae.callbacks import ImageGrids, LatentBoard, LatentStatistics, ProgressReport, duration
 from keras_vae.checkpoints import Checkpoint, InterruptedRun
 from keras_vae.config import InputError, RunStopped, field_owners, sections
@@ -48,6 +48,7 @@ def train(config, run_dir=None, console=None):
         NonFiniteLossError: if the loss becomes NaN or infinite; model.keras then holds the weights before that.
         RunStopped: if a signal stopped the run, or its state cannot be saved. The same call continues it.
     """
+    installed.need("matplotlib", "sklearn", "tensorboard")
     console = console or Console()
     if run_dir is None and config.training.strategy == "multiworker":
         raise InputError("Several machines need one --run-dir, in a folder that all of them share.")

@@ -1,6 +1,8 @@
 """What the package says to an environment in which it cannot run, and that it runs under every name of TensorFlow."""
 
-import importlib.machinery
+import importlib.abc
+import importlib.metadata
+import importlib.util
 import json
 import os
 import subprocess
@@ -88,9 +90,36 @@ def test_the_version_is_the_modules_whatever_its_distribution_is_called(monkeypa
     assert "tensorflow-datasets" not in found
 
 
-def run(*command, **environment):
+@pytest.mark.parametrize("module, distribution", installed.TRAIN.items())
+def test_what_the_extra_train_brings_is_named_where_it_is_missing(module, distribution, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else name)
+    installed.need(*set(installed.TRAIN) - {module})
+    with pytest.raises(ImportError, match=rf'This needs {distribution}: .*pip install "keras-vae\[train\]"'):
+        installed.need(*installed.TRAIN)
+
+
+def test_a_protobuf_too_old_for_tensorflow_metadata_is_named(monkeypatch):
+    """tensorflow-datasets swallows the error, and then lacks its `builder`."""
+    from keras_vae.data import prepared
+
+    schema = "tensorflow_metadata.proto.v0.schema_pb2"
+    monkeypatch.delitem(sys.modules, schema, raising=False)
+
+    class FromTheFuture(importlib.abc.MetaPathFinder):
+        def find_spec(self, name, path, target=None):
+            if name == schema:
+                raise RuntimeError("Detected incompatible Protobuf Gencode/Runtime versions")
+            return None
+
+    monkeypatch.setattr(sys, "meta_path", [FromTheFuture(), *sys.meta_path])
+    with pytest.raises(ImportError, match=r'incompatible.*protobuf [\d.]+\. .*install "tensorflow-metadata<1\.18"'):
+        prepared.known_names()
+
+
+def run(*command, cwd=None, **environment):
     return subprocess.run(
         [sys.executable, *command],
+        cwd=cwd,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment},
         capture_output=True,
         text=True,
@@ -110,3 +139,26 @@ print(keras.saving.get_registered_object("keras_vae>VAE").__name__)
 print([name for name in keras_vae.__all__ if not hasattr(keras_vae, name)], keras_vae.callbacks.__name__)
 """
     assert run("-c", code).stdout.split("\n")[:2] == ["VAE", "[] keras_vae.callbacks"]
+
+
+def test_arrays_are_fitted_saved_and_exported_without_the_extra_train(tmp_path):
+    code = """
+import sys
+sys.modules.update({name: None for name in %r})
+import numpy as np, keras_vae, keras
+vae = keras_vae.VAE.from_preset("mlp")
+vae.compile("adam")
+vae.fit(np.zeros((8, 28, 28, 1)), batch_size=4, verbose=0)
+vae.save("vae.keras")
+keras_vae.export_saved_models(keras.saving.load_model("vae.keras"), "export")
+print(vae.generate(2, seed=1).shape)
+keras_vae.plotting.save_png(keras_vae.plotting.image_grid(vae.generate(2, seed=1)), "two.png")
+try:
+    keras_vae.plotting.samples(vae.generate(2, seed=1))
+except ImportError as error:
+    print(error)
+""" % [*installed.TRAIN]
+    done = run("-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[0] == "(2, 28, 28, 1)" and "This needs matplotlib" in done.stdout
+    assert (tmp_path / "export" / "decoder" / "1" / "saved_model.pb").is_file() and (tmp_path / "two.png").is_file()

@@ -143,7 +143,7 @@ def test_weights_that_are_not_there_are_refused_with_those_that_are():
 def test_the_wheel_holds_the_weights_and_the_pages(tmp_path):
     package, source = REPOSITORY / "keras_vae", tmp_path / "source"
     shutil.copytree(package, source / "keras_vae", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "hatch_build.py"):
         shutil.copy(REPOSITORY / name, source)
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--wheel-dir", tmp_path]
     subprocess.run([sys.executable, "-m", "pip", "wheel", *options, source], check=True)

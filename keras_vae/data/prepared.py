@@ -2,25 +2,47 @@
 
 import contextlib
 import hashlib
+import importlib
 import io
 import math
 import os
 import sys
 import threading
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from keras_vae import installed
 from keras_vae.config import InputError
 from keras_vae.data.errors import Unavailable, first_line
 from keras_vae.data.images import BLOCK, ImageSet, Split, resize
 
 
 def known_names():
-    import tensorflow_datasets as tfds
-
+    tfds = _tensorflow_datasets()
     return tfds.list_builders(with_community_datasets=False)
+
+
+def _tensorflow_datasets():
+    """The module tensorflow_datasets.
+
+    Raises:
+        Unsupported: if it is not installed, or cannot be loaded. It then leaves out parts of itself without a word, so
+            that what fails would be another thing.
+    """
+    installed.need("tensorflow_datasets")
+    try:
+        importlib.import_module("tensorflow_metadata.proto.v0.schema_pb2")  # what it fails on
+        import tensorflow_datasets as tfds
+    except Exception as error:  # protobuf raises its own
+        found = ", ".join(f"{name} {metadata.version(name)}" for name in ("tensorflow-metadata", "protobuf"))
+        raise installed.Unsupported(
+            f"tensorflow-datasets cannot be loaded ({first_line(error)}). Installed are {found}. Where protobuf is "
+            'older than 6, tensorflow-metadata has to be, too: pip install "tensorflow-metadata<1.18"'
+        ) from error
+    return tfds
 
 
 def open_prepared(name, mnist_dir, data_dir, image_size, memory_limit):
@@ -43,8 +65,7 @@ def open_prepared(name, mnist_dir, data_dir, image_size, memory_limit):
 
 
 def _builder(name, data_dir):
-    import tensorflow_datasets as tfds
-
+    tfds = _tensorflow_datasets()
     try:
         return tfds.builder(name, data_dir=None if data_dir is None else os.path.expanduser(data_dir))
     except Exception as error:  # an unknown config or version, a missing package: tfds has no common class
@@ -53,8 +74,7 @@ def _builder(name, data_dir):
 
 def _image_shape(builder, image_size):
     """(h, w, c) of a set's images."""
-    import tensorflow_datasets as tfds
-
+    tfds = _tensorflow_datasets()
     features = builder.info.features
     if not isinstance(features, tfds.features.FeaturesDict) or "image" not in features:
         raise InputError(f"Invalid value for dataset: {builder.name} is not a set of single images.")
@@ -71,8 +91,7 @@ def _image_shape(builder, image_size):
 
 def _prepare(builder, name, mnist_dir, data_dir):
     """Prepares a set. tensorflow-datasets does it in a folder that it renames at the end: half a set is never used."""
-    import tensorflow_datasets as tfds
-
+    tfds = _tensorflow_datasets()
     ways_out = f"Ways out: a copy prepared by tensorflow-datasets in data_dir ({builder.data_path})"
     files = None
     if builder.name == "mnist":
@@ -152,8 +171,7 @@ def _quiet():
 
 def _read(builder, split, shape, image_size, memory_limit):
     """One split of a prepared set; what is not its train is a test."""
-    import tensorflow_datasets as tfds
-
+    tfds = _tensorflow_datasets()
     features, n = builder.info.features, builder.info.splits[split].num_examples
     size = n * math.prod(shape)
     if size > memory_limit:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from keras_vae import installed
 from keras_vae.config import InputError
 from keras_vae.data.errors import Unavailable, check_int
 from keras_vae.data.files import open_array, open_folder
@@ -102,6 +103,7 @@ def _open(dataset, mnist_dir, data_dir, image_size, memory_limit):
 
 
 def _open_digits(image_size):
+    installed.need("sklearn")
     from sklearn.datasets import load_digits
 
     digits = load_digits()

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_vae import installed
+
 ACTIVE_UNIT_VARIANCE = 0.01  # Burda et al., Importance Weighted Autoencoders, 2016, section 5.2
 
 
@@ -99,6 +101,7 @@ def probe_accuracies(train_codes, train_labels, test_codes, test_labels):
     >>> evaluation.probe_accuracies(codes, labels, codes + 0.01, labels)
     {'linear_probe_accuracy': 1.0, 'nearest_neighbour_accuracy': 1.0}
     """
+    installed.need("sklearn")
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.pipeline import make_pipeline

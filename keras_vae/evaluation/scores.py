@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import kl, posteriors
+from keras_vae import installed, kl, posteriors
 from keras_vae.config import InputError
 from keras_vae.evaluation import latents, marginal
 
@@ -63,6 +63,8 @@ def evaluate(
     """
     if estimator not in ESTIMATORS:
         raise InputError(f"Unknown estimator. Expected one of: {', '.join(ESTIMATORS)}. Received: {estimator!r}")
+    if labels is not None and train is not None:
+        installed.need("sklearn")  # now, and not after the sampling
     inputs = inputs_of(model, images, labels)
     with fixed_noise(model, seed):
         losses = batched(lambda *x: model.loss_terms(as_one(x), training=False), *inputs, batch_size=100)
