@@ -41,7 +41,8 @@ def loss_meaning(model, images):
     if objective is None:
         return "the reconstruction loss, and penalties"
     name, config = snake_case(objective), objective.get_config()
-    settings = ", ".join(f"{key} {value:g}" for key, value in config.items() if value)
+    numbers = {key: value for key, value in config.items() if type(value) in (int, float)}  # not name, trainable, dtype
+    settings = ", ".join(f"{key} {value:g}" for key, value in numbers.items() if value)
     if name != "elbo":
         return f"objective {name} ({settings}): not the negative ELBO"
     if config["beta"] != 1 or config["free_bits"]:
