@@ -9,6 +9,7 @@ import io
 import json
 
 from keras_vae.config import InputError
+from keras_vae.presets import command
 
 NATS = "nats per image"
 SHARE = "share of images"
@@ -65,7 +66,7 @@ def load(path):
     except (OSError, ValueError, KeyError, TypeError):
         known = False
     if not known:
-        raise InputError(f"{file} is not there or not complete. Write it with: keras-vae evaluate {path}")
+        raise InputError(f"{file} is not there or not complete. Write it with: {command('evaluate', path)}")
     return card
 
 

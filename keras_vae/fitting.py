@@ -6,9 +6,11 @@ from keras_vae import data, evaluation, priors
 from keras_vae.config import InputError
 from keras_vae.models import VAE
 from keras_vae.output import Console
-from keras_vae.runs import Run, check_new
+from keras_vae.presets import command
+from keras_vae.runs import Run, check_new, is_unfinished
 from keras_vae.scoring import BATCH, SEED, load_test_images
-from keras_vae.training import complete, save_model
+from keras_vae.stopping import Lock, StopSignals
+from keras_vae.training import complete, save_model, stopped_by_the_disk
 
 
 def fit_prior(run, run_dir, num_components=50, samples=500, count=1000, console=None):
@@ -29,6 +31,7 @@ def fit_prior(run, run_dir, num_components=50, samples=500, count=1000, console=
 
     Raises:
         InputError: if the model has no prior, or one for each class or layer.
+        RunStopped: after a signal, or when the disk is full. The same call does it again.
 
     Reference:
         Hoffman and Johnson, ELBO surgery, 2016: what a prior can gain is the KL of the aggregate posterior from it.
@@ -36,8 +39,27 @@ def fit_prior(run, run_dir, num_components=50, samples=500, count=1000, console=
     console = console or Console()
     if run.config.model.model != "vae":
         raise InputError(f"A prior can be fitted to a model vae. {run.path} holds: {run.config.model.model}")
-    check_new(run_dir)
-    model, images = run.load_model(), run.open_data()
+    asked = command(
+        *("fit-prior", run.path, "--run-dir", run_dir),
+        *("--components", num_components, "--samples", samples, "--images", count),
+    )
+    again = is_unfinished(run_dir) and Run.open(run_dir).facts.get("command") == asked  # it was killed
+    if not again:
+        check_new(run_dir)
+    with StopSignals(f"Do it again with: {asked}"):
+        model, images = run.load_model(), run.open_data()
+        config, fitted = _fitted(run, model, images, num_components)
+        new = Run.open(run_dir) if again else Run.create(run_dir, config, {**run.facts, "command": asked})
+        with Lock(new.checkpoints), stopped_by_the_disk(new, lambda: asked):
+            save_model(fitted, new)
+            complete(new, fitted, images, console)
+            gain = _gain(run, new, images, model, fitted, samples, count, console)
+            new.finish()
+    return new, gain
+
+
+def _fitted(run, model, images, num_components):
+    """Pair: the config, and the model whose prior was fitted."""
     config = run.config.replace(prior="gaussian_mixture", prior_components=num_components)
     z = _draws(model, images, config)
     prior = priors.GaussianMixture(num_components)
@@ -51,10 +73,12 @@ def fit_prior(run, run_dir, num_components=50, samples=500, count=1000, console=
         seed=config.training.seed,
     )
     prior.fit(z, seed=config.training.seed)
-    new = Run.create(run_dir, config, run.facts)
-    save_model(fitted, new)
-    complete(new, fitted, images, console)
-    pixels, _ = load_test_images(config, images)
+    return config, fitted
+
+
+def _gain(run, new, images, model, fitted, samples, count, console):
+    """What a fitted prior gains in nats per image, which is also printed."""
+    pixels, _ = load_test_images(new.config, images)
     results = [
         evaluation.evaluate(each, pixels, nll_samples=samples, nll_images=count, seed=SEED) for each in (model, fitted)
     ]
@@ -62,11 +86,11 @@ def fit_prior(run, run_dir, num_components=50, samples=500, count=1000, console=
     before, after = (each[name] for each in results)
     console.print(
         f"{name} of {min(count, len(pixels)):,} test images by {samples} importance samples, nats per image: "
-        f"{before:.2f} with {run.config.model.prior}, {after:.2f} with the fitted mixture of {num_components}: "
+        f"{before:.2f} with {run.config.model.prior}, {after:.2f} with the fitted mixture of "
+        f"{new.config.model.prior_components}: "
         f"a gain of {before - after:.2f}"
     )
-    new.finish()
-    return new, before - after
+    return before - after
 
 
 def _draws(model, images, config):

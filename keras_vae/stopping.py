@@ -96,7 +96,7 @@ class _Deferred:
 
 
 class Lock:
-    """Holds a folder for this process until it ends, however it ends.
+    """Holds a folder for this process until it ends, however it ends, or until a `with` block of it ends.
 
     Args:
         directory: The folder.
@@ -124,6 +124,12 @@ class Lock:
             raise InputError(f"{Path(directory).parent} is being trained by another process.") from None
         except OSError:  # nor on this file system
             pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.release()
 
     def release(self):
         """Lets the folder go."""

@@ -5,7 +5,7 @@ import shlex
 import shutil
 import tempfile
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import keras
@@ -56,6 +56,8 @@ def train(config, run_dir=None, console=None):
     continues = is_unfinished(run_dir)
     if not continues:
         check_new(run_dir)
+    elif other := Run.open(run_dir).facts.get("command"):
+        raise InputError(f"{run_dir} was begun by another command, and is not trained. Continue with: {other}")
     policy = keras.config.dtype_policy()
     with StopSignals(lambda: f"Continue with: {continue_command(run_dir, config)}") as signals:
         try:
@@ -89,27 +91,14 @@ class _Job:
         self.run = self._open_run(run_dir)
 
     def run_all(self):
-        lock = Lock(self.run.checkpoints) if self.chief else None
-        try:
-            self._announce()
-            self._fit()
-            if not self.chief:
-                return self.run
-            self._finish()
-            self.run.finish()
-        except (OSError, InputError, tf.errors.OpError) as error:
-            reason = _reason(error)
-            if reason is None:
-                raise
-            saved = checkpoints.last(self.run.checkpoints)
-            raise RunStopped(
-                f"{reason}. {f'{saved.name} is the last that was saved' if saved else 'No checkpoint was saved yet'}. "
-                f"{'Make room and c' if FULL in reason else 'C'}ontinue with: "
-                f"{continue_command(self.run.path, self.config)}"
-            ) from None
-        finally:
-            if lock is not None:
-                lock.release()
+        with Lock(self.run.checkpoints) if self.chief else nullcontext():
+            with stopped_by_the_disk(self.run, lambda: continue_command(self.run.path, self.config)):
+                self._announce()
+                self._fit()
+                if not self.chief:
+                    return self.run
+                self._finish()
+                self.run.finish()
         _warn_of_fallback(self.console, self.images)
         took = duration(time.monotonic() - self.started)
         self.console.print(f"Done in {took}. Run directory: {self.run.path}")
@@ -137,6 +126,11 @@ class _Job:
             return Run.create(run_dir, self.config, facts, required_bytes=2e7 + 4 * 4 * 4 * self.model.count_params())
         run = Run.open(run_dir)
         _check_same(run, self.config, facts)
+        now = installed.versions()
+        before = {name: found for name, found in run.facts.get("versions", {}).items() if found != now.get(name)}
+        if before:
+            changed = ", ".join(f"{name} {found} (now {now.get(name)})" for name, found in before.items())
+            self.console.print(f"WARNING: it was started with {changed}: its results may differ in their last bits.")
         return Run(run.path, self.config, run.facts)
 
     def _announce(self):
@@ -313,6 +307,27 @@ def save_model(model, run):
     """Writes model.keras, whole or not at all."""
     with files.replacing(run.path / "model.keras") as temporary:
         model.save(temporary)
+
+
+@contextmanager
+def stopped_by_the_disk(run, again):
+    """A context in which a file that cannot be written or read raises `RunStopped` with the way to go on.
+
+    Args:
+        run: The `Run` that is being made.
+        again: Callable that returns the command that goes on.
+    """
+    try:
+        yield
+    except (OSError, InputError, tf.errors.OpError) as error:
+        reason = _reason(error)
+        if reason is None:
+            raise
+        saved = checkpoints.last(run.checkpoints)
+        raise RunStopped(
+            f"{reason}. {f'{saved.name} is the last that was saved. ' if saved else ''}"
+            f"{'Make room and c' if FULL in reason else 'C'}ontinue with: {again()}"
+        ) from None
 
 
 def _reason(error):

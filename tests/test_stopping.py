@@ -9,7 +9,7 @@ import signal
 import numpy as np
 import pytest
 
-from keras_vae import checkpoints, cli, training
+from keras_vae import checkpoints, cli, fitting, runs, training
 from keras_vae.config import Config, InputError, RunStopped
 from keras_vae.data import prepared
 from keras_vae.output import Console
@@ -201,3 +201,80 @@ def test_a_folder_of_a_run_that_is_a_file_is_named_in_one_line(folder, tmp_path,
         assert cli.main([*command, str(run.path)]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert "exists already" in line or f"{run.path / folder} is not a folder" in line
+
+
+# -- what goes on, and what does not -------------------------------------------------------------------------------
+
+TINY = get_preset("mlp").config.replace(dataset="digits", hidden=(8,), latent_dim=2, epochs=1, nll_samples=0)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run, evaluated alone."""
+    path = tmp_path_factory.mktemp("trained") / "a run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "complete", lambda *_: None)
+        return training.train(TINY, path, quiet())
+
+
+def test_a_killed_fit_prior_is_not_trained_over_but_done_again(trained, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "fitted [k=3]"
+    arguments = [trained.path, path, 3, 2, 20, quiet()]
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "complete", press_ctrl_c)
+        with pytest.raises(RunStopped, match="Do it again with: ") as stopped:
+            fitting.fit_prior(Run.open(arguments[0]), *arguments[1:])
+    command = str(stopped.value).partition("Do it again with: ")[2]
+    before = {file.name: file.stat().st_mtime_ns for file in path.iterdir()}
+    assert "model.keras" in before
+    for words in (["train", "--run-dir", str(path)], ["train", "mlp", "--run-dir", str(path)]):
+        assert cli.main(words) == 2
+        assert f"Continue with: {command}" in capsys.readouterr().err
+    assert {file.name: file.stat().st_mtime_ns for file in path.iterdir()} == before
+    with pytest.raises(InputError, match="exists already"):
+        fitting.fit_prior(Run.open(arguments[0]), path, 4, 2, 20, quiet())
+    monkeypatch.setattr(fitting, "complete", lambda *arguments: training.evaluate(*arguments, 0))
+    assert cli.main(shlex.split(command)[1:]) == 0
+    assert Run.open(path).load_model().prior.num_components == 3
+    assert not (path / "checkpoints").exists()
+
+
+def test_a_disk_that_is_full_in_the_export_is_no_bad_input_and_the_run_goes_on(trained, tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    def export(run, model, *_):
+        training.serving.export_saved_models(model, run.path / "export")
+
+    path = tmp_path / "run"
+    monkeypatch.setattr(training, "complete", export)
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.saved_model, "save", full)
+        with pytest.raises(RunStopped, match="No space left on device.*Make room and continue with: ") as stopped:
+            training.train(TINY, path, quiet())
+    assert stopped.value.exit_code == 1  # 2 would keep a supervisor from starting it again
+    assert parsed(str(stopped.value).partition("continue with: ")[2], monkeypatch) == (TINY, path)
+    monkeypatch.setattr(training, "complete", lambda *_: None)
+    training.train(TINY, path, quiet())
+    for left, right in zip(Run.open(path).load_model().get_weights(), trained.load_model().get_weights()):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_a_checkpoint_that_cannot_be_read_is_no_failure_to_write(tmp_path, monkeypatch):
+    run = Run.create(tmp_path / "run", TINY, {"data": runs.data_facts(runs.open_data(TINY))})
+    (run.checkpoints / "step-0000000001.checkpoint").mkdir()
+    with pytest.raises(RunStopped, match="step-0000000001.checkpoint") as stopped:
+        training.train(TINY, run.path, quiet())
+    assert "write" not in str(stopped.value)
+
+
+def test_a_run_that_goes_on_under_other_versions_says_so(tmp_path, monkeypatch):
+    run = Run.create(tmp_path / "run", TINY, {"data": runs.data_facts(runs.open_data(TINY))})
+    run.add_facts(versions={**run.facts["versions"], "keras": "3.1.0"})
+    monkeypatch.setattr(training, "complete", lambda *_: None)
+    log = open(tmp_path / "log.txt", "w+")
+    training.train(TINY, run.path, Console(file=log))
+    log.seek(0)
+    assert "WARNING: it was started with keras 3.1.0 (now " in log.read()
