@@ -70,12 +70,14 @@ def _all_figures(model, images, labels, class_names, history, footnote):
     yield "samples", _samples(model, class_names, footnote)
     z_mean = codes
     active, kl = latent_statistics(model, images, labels, seed=SEED)
-    yield "kl_per_dimension", plotting.kl_per_dimension(kl, active=active, footnote=footnote)
+    by_dimension = len(kl) == len(active)  # a mixture as the prior takes it in one part
+    options = {"active": active} if by_dimension else {"title": "KL, which this prior takes in these parts"}
+    yield "kl_per_dimension", plotting.kl_per_dimension(kl, footnote=footnote, **options)
 
     def decode(z):
         return _numpy(model.decode(z, *(np.full(len(z), values[0]) for values in given)))
 
-    yield "traversals", _traversals(decode, z_mean[0], kl, footnote)
+    yield "traversals", _traversals(decode, z_mean, kl if by_dimension else None, footnote)
     if z_mean.shape[1] == 2:
         yield "manifold", plotting.manifold(*decode_plane(decode, side=20), footnote=footnote)
 
@@ -114,17 +116,18 @@ def _latent_space(codes, labels, class_names, footnote):
     return plotting.latent_space(codes, labels, class_names, projection=projection, footnote=footnote)
 
 
-def _traversals(decode, z, kl, footnote, rows=8, steps=11):
-    """One image's code with one dimension at a time moved from -3 to 3."""
-    dims = np.argsort(kl)[::-1][:rows]
+def _traversals(decode, z_mean, kl, footnote, rows=8, steps=11):
+    """The first image's code with one dimension at a time moved from -3 to 3: those of the highest KL, or variance."""
+    z = z_mean[0]
+    dims = np.argsort(z_mean.var(axis=0) if kl is None else kl)[::-1][:rows]
     values = np.linspace(-3, 3, steps)
     codes = np.tile(z.astype("float32"), (len(dims), steps, 1))  # (rows, steps, d)
     for row, dim in enumerate(dims):
         codes[row, :, dim] = values
     images = decode(codes.reshape(-1, len(z)))
     images = images.reshape(len(dims), steps, *images.shape[1:])
-    title = "traversals of the dimensions with the highest KL"
-    return plotting.traversals(images, dims, kl[dims], values, title=title, footnote=footnote)
+    title = f"traversals of the dimensions with the highest {'variance' if kl is None else 'KL'}"
+    return plotting.traversals(images, dims, None if kl is None else kl[dims], values, title=title, footnote=footnote)
 
 
 def decode_plane(decode, side):

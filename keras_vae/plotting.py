@@ -138,14 +138,15 @@ def traversals(images, dims, kl, values, title="latent traversals", footnote=Non
 
     Args:
         images: [rows, steps, h, w, c].
-        dims, kl: [rows] the latent dimension of each row and its KL.
+        dims, kl: [rows] the latent dimension of each row and its KL, or None for a KL that has no such parts.
         values: [steps] the values of z.
 
     >>> figure = traversals(np.zeros([2, 3, 28, 28, 1]), dims=[7, 0], kl=[3.1, 0.0], values=[-2, 0, 2])
     """
     images = _pixels("images", images, "rows steps h w c")
-    dims, kl = _vector("dims", dims, len(images)), _vector("kl", kl, len(images))
-    names = [f"z[{dim:.0f}]  {nats:.1f} nats" for dim, nats in zip(dims, kl, strict=True)]
+    names = [f"z[{dim:.0f}]" for dim in _vector("dims", dims, len(images))]
+    if kl is not None:
+        names = [f"{name}  {nats:.1f} nats" for name, nats in zip(names, _vector("kl", kl, len(images)), strict=True)]
     columns = [_number(z) for z in _vector("values", values, images.shape[1])]
     return _framed(_picture(images, rows=names, columns=columns), title, footnote)
 
