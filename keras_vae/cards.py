@@ -6,7 +6,6 @@ A card is a dict for JSON: `protocol`, what two results must share to be compare
 
 import csv
 import io
-import json
 
 from keras_vae.config import InputError
 from keras_vae.presets import command
@@ -50,23 +49,21 @@ SUFFIXES = {
 }
 
 
-def load(path):
+def load(run):
     """The content of a run's evaluation.json.
 
     Args:
-        path: Path of the run directory.
+        run: The `Run`.
 
     Raises:
-        InputError: if there is none, or one of an earlier version, which does not say enough.
+        InputError: if there is none, or a damaged one, or one of an earlier version, which does not say enough.
     """
-    file = path / "evaluation.json"
-    try:
-        card = json.loads(file.read_text())
-        known = {"estimator"} <= set(card["protocol"]) and {"loss"} <= set(card["model"]) and "results" in card
-    except (OSError, ValueError, KeyError, TypeError):
-        known = False
-    if not known:
-        raise InputError(f"{file} is not there or not complete. Write it with: {command('evaluate', path)}")
+    card = run.read_card()
+    if card is None or "estimator" not in card["protocol"] or "loss" not in card["model"]:
+        raise InputError(
+            f"{run.path / 'evaluation.json'} is not {'there' if card is None else 'complete'}. Write it with: "
+            f"{command('evaluate', run.path)}"
+        )
     return card
 
 
@@ -80,7 +77,7 @@ def rows(card):
     """The results of a card as strings: (name, value, unit)."""
     found = []
     for name, value in card["results"].items():
-        unit_of = card["units"][name]
+        unit_of = card["units"].get(name, "")
         if isinstance(value, dict):
             base = name.removesuffix("_by_samples")
             found += [(f"{base}, k = {int(key):,}", number(part), unit_of) for key, part in value.items()]

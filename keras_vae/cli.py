@@ -152,11 +152,10 @@ def train(preset, config_file, run_dir, console, **values):
         config = get_preset(preset or DEFAULT).config
     config = config.replace(**{name: value for name, value in values.items() if value is not None})
     import_tensorflow()
-    from keras_vae import cards, training
+    from keras_vae import training
 
     run = training.train(config, run_dir, console)
-    card = run.path / "evaluation.json"  # one of several workers writes it
-    return Results({"run": run.path, **(cards.load(run.path) if card.is_file() else {})})
+    return Results({"run": run.path, **(run.read_card() or {})})  # one of several workers writes it
 
 
 @cli.command()
@@ -207,7 +206,7 @@ def fit_prior(run, run_dir, components, samples, images, console):
     from keras_vae import cards, fitting
 
     new, gain = fitting.fit_prior(run, run_dir, components, samples, images, console)
-    return Results({"run": new.path, "gain": gain, "unit": cards.NATS, **cards.load(new.path)})
+    return Results({"run": new.path, "gain": gain, "unit": cards.NATS, **cards.load(new)})
 
 
 @cli.command()
@@ -222,7 +221,7 @@ def compare(runs, format, allow_mixed, html, console):
     from keras_vae.runs import Run
 
     opened = [Run.open(run) for run in runs]
-    found = {str(run.path): cards.load(run.path) for run in opened}
+    found = {str(run.path): cards.load(run) for run in opened}
     table = cards.compare(found, allow_mixed)
     if html is not None:
         import_tensorflow()
@@ -250,8 +249,8 @@ def audit(run, console):
     from keras_vae import cards, evaluation, output, scoring
 
     pixels, labels = scoring.load_test_images(run.config, data)
-    card = run.path / "evaluation.json"
-    results = cards.load(run.path)["results"] if card.is_file() else None
+    card = run.read_card()
+    results = card and card["results"]
     findings = evaluation.audit(model, pixels, labels=labels, results=results)
     rows = [
         (

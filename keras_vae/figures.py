@@ -1,6 +1,5 @@
 """The figures of a run: what a model does to images, handed to `keras_vae.plotting` as arrays."""
 
-import csv
 from statistics import NormalDist
 
 import numpy as np
@@ -21,7 +20,7 @@ def draw_figures(model, images, labels, directory, *, class_names=None, history=
         labels: Int [n], or None where there are none and the model does not ask.
         directory: Folder to write into; made if it is not there.
         class_names: Names of the classes, or None.
-        history: Path of a history.csv, or None.
+        history: Losses by epoch, as `Run.read_history` gives them, or None.
         footnote: Small print of each figure: which run, which data.
 
     Returns:
@@ -35,21 +34,13 @@ def draw_figures(model, images, labels, directory, *, class_names=None, history=
     return [directory / f"{name}.png" for name in figures]
 
 
-def read_history(path):
-    """history.csv as a dict: name -> list of floats, one for each epoch. Epochs count from 1, not from 0 as there."""
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    history = {name: [float(row[name]) for row in rows] for name in rows[0]}
-    return {**history, "epoch": [epoch + 1 for epoch in history["epoch"]]}
-
-
 def _all_figures(model, images, labels, class_names, history, footnote):
     """Yields (file name, Figure)."""
     is_vae = hasattr(model, "generate")
     given = [labels] if model.takes_labels else []
     shown, label = images[:12], [values[:12] for values in given]
     if history is not None:
-        yield "training_curves", plotting.training_curves(read_history(history), footnote=footnote)
+        yield "training_curves", plotting.training_curves(history, footnote=footnote)
     if is_vae or model.corruption is None:
         reconstructed = _numpy(model.reconstruct(shown, *label))
         yield "reconstructions", plotting.reconstructions(shown, reconstructed, footnote=footnote)

@@ -8,12 +8,13 @@ samples.png          a picture for the card
 export/              SavedModels for TensorFlow Serving
 """
 
-import shutil
+import json
+import re
 from pathlib import Path
 
 from keras_vae import serving
 from keras_vae.config import InputError
-from keras_vae.files import new_folder, write_json
+from keras_vae.files import new_folder, write_bytes, write_json
 from keras_vae.models import build_model, published
 from keras_vae.presets import train_command
 from keras_vae.report import read_card, result_rows
@@ -40,8 +41,11 @@ def publish(run, to, export=True):
     to = Path(to)
     if to.exists():
         raise InputError(f"{to} exists already and is not overwritten. Choose another --to, or remove it.")
-    if "data" not in run.facts:
-        raise InputError(f"{run.path} does not say what it was trained on: its config.json has no data.")
+    missing = sorted({"name", "image_shape", "train_images"} - set(run.facts.get("data", {})))
+    if missing:
+        raise InputError(f"{run.path} does not say what it was trained on: its config.json has no data.{missing[0]}.")
+    if not run.model_file().resolve().is_relative_to(run.path.resolve()):
+        raise InputError(f"{run.model_file()} is a link that leads out of the run. Copy the file to its place.")
     model = run.load_model()
     data = {name: value for name, value in run.facts["data"].items() if name not in ("source", "fallback")}
     config = run.config.replace(dataset=data["name"], mnist_dir=None, data_dir=None)
@@ -52,25 +56,45 @@ def publish(run, to, export=True):
             published.save(plain, folder)
             facts = {name: run.facts[name] for name in ("created", "versions", "devices", "time") if name in run.facts}
             write_json(folder / "config.json", {"config": config.to_dict(), "data": data, **facts})
-            card = read_card(run.path / "evaluation.json")
-            write_json(folder / "evaluation.json", card)
-            pictures = [name for name in PICTURES if (run.path / "figures" / name).is_file()][:1]
-            for name in pictures:
-                shutil.copyfile(run.path / "figures" / name, folder / name)
+            card = read_card(run)
+            if card["results"]:
+                write_json(folder / "evaluation.json", card)
+            pictures = {name: content for name in PICTURES if (content := run.read_picture(name))}
+            pictures = dict(list(pictures.items())[:1])
+            for name, content in pictures.items():
+                write_bytes(folder / name, content)
             if export:
                 serving.export_saved_models(plain, folder / "export", binarization=config.data.binarization)
-            text = _card(config, {"data": data, **facts}, card, type(plain).__name__, pictures, export)
-            (folder / "README.md").write_text(text)
+            text = _card(config, {"data": data, **facts}, card, type(plain).__name__, list(pictures), export)
+            write_bytes(folder / "README.md", text.encode(errors="backslashreplace"))
     except OSError as error:
         raise InputError(f"Cannot write {to}: {error.strerror or error}.") from None
     return to
+
+
+def _plain(text):
+    """Text that is no markup in Markdown, in one line."""
+    return re.sub(r"([\\`*_{}\[\]<>#|!~$])", r"\\\1", " ".join(str(text).split()))
+
+
+def _span(text):
+    """Text as code in a line of a table."""
+    return "`" + " ".join(str(text).replace("`", "'").replace("|", "\\|").split()) + "`"
+
+
+def _code(text, language):
+    """A block of code that ends where the text does, whatever is in it."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}{language}\n{text}\n{fence}"
 
 
 def _card(config, facts, card, kind, pictures, export):
     """README.md of a published folder."""
     data, protocol = facts["data"], card["protocol"]
     height, width, channels = data["image_shape"]
-    rows = "\n".join(f"| `{row['name']}` | {row['value']} | {row['unit']} |" for row in result_rows(card))
+    rows = "\n".join(
+        f"| {_span(row['name'])} | {_plain(row['value'])} | {_plain(row['unit'])} |" for row in result_rows(card)
+    )
     measured = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in protocol.items() if value is not None)
     versions = ", ".join(f"{name} {number}" for name, number in facts.get("versions", {}).items())
     picture = "".join(f"![What it makes]({name})\n\n" for name in pictures)
@@ -82,10 +106,10 @@ library_name: keras_vae
 tags:
 - {kind.lower()}
 datasets:
-- {data["name"]}
+- {json.dumps(data["name"])}
 ---
 
-# {config.preset} on {data["name"]}
+# {_plain(config.preset)} on {_plain(data["name"])}
 
 {picture}A trained `{kind}` of keras_vae with {config.model.latent_dim} latent dimensions, for images of
 {height} x {width} x {channels}. It saw {data["train_images"]:,} of them.
@@ -104,11 +128,9 @@ names the networks, and weights.npz holds arrays of float32, the very ones that 
 {served}
 ## Training
 
-```sh
-{train_command(config)}
-```
+{_code(train_command(config), "sh")}
 
-Started {facts.get("created", "at an unknown time")}, with {versions or "unknown versions"}.
+Started {_plain(facts.get("created", "at an unknown time"))}, with {_plain(versions) or "unknown versions"}.
 
 ## Results
 
@@ -116,5 +138,5 @@ Started {facts.get("created", "at an unknown time")}, with {versions or "unknown
 | --- | --- | --- |
 {rows}
 
-Measured under this protocol: {measured or "not evaluated"}.
+Measured under this protocol: {_plain(measured) or "not evaluated"}.
 """

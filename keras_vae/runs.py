@@ -116,6 +116,17 @@ class Run:
             raise InputError(f"Damaged run directory: {path} lies outside of it.")
         return _read(path, _check_picture, f"Draw it again with: {command('report', self.path)}")
 
+    def model_file(self):
+        """Path of the trained model: model.keras, or weights.npz of a published folder.
+
+        Raises:
+            InputError: if there is none.
+        """
+        for file in (self.path / "model.keras", self.path / "weights.npz"):
+            if file.is_file():
+                return file
+        raise InputError(f"{self.path} has no trained model: model.keras is missing. The run did not finish.")
+
     def load_model(self):
         """Loads the trained model of a run or of a published folder.
 
@@ -126,13 +137,11 @@ class Run:
 
         import keras_vae.models  # noqa: F401  registers the classes with Keras
 
-        file = self.path / "model.keras"
-        if not file.exists() and (self.path / "weights.npz").is_file():
+        file = self.model_file()
+        if file.suffix == ".npz":
             from keras_vae.models import published
 
             return published.load(self.path)
-        if not file.is_file():
-            raise InputError(f"{self.path} has no trained model: {file.name} is missing. The run did not finish.")
         try:
             return keras.saving.load_model(file)
         except Exception as error:  # Keras raises many kinds for a damaged file

@@ -4,13 +4,12 @@ import hashlib
 import io
 import json
 import time
-import zipfile
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from keras_vae import cards, data, evaluation, installed, output
+from keras_vae import cards, data, evaluation, installed, npz, output
 from keras_vae.callbacks import duration
 from keras_vae.files import write_bytes, write_json
 
@@ -99,16 +98,15 @@ class _Partial:
     def __init__(self, run, protocol, signals):
         self.path = run.path / PARTIAL
         self.signals = signals
-        model = hashlib.sha256((run.path / "model.keras").read_bytes()).hexdigest()
+        model = hashlib.sha256(run.model_file().read_bytes()).hexdigest()
         self.key = json.dumps({"model": model, **protocol})
         self.saved = time.monotonic()
 
     def load(self):
         """The estimates so far, or None."""
         try:
-            with np.load(self.path) as file:
-                arrays = dict(file)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            arrays = npz.read(self.path) if self.path.is_file() else {}
+        except (OSError, ValueError):
             return None
         return arrays if str(arrays.pop("key", "")) == self.key else None
 

@@ -286,14 +286,13 @@ def _sharded(dataset):
 def draw(run, model, images):
     """Draws the figures of a run into its folder figures/."""
     pixels, labels = load_test_images(run.config, images)
-    history = run.path / "history.csv"
     return draw_figures(
         model,
         pixels,
         labels,
         run.path / "figures",
         class_names=images.class_names,
-        history=history if history.is_file() else None,
+        history=run.read_history(),
         footnote=_footnote(run, images),
     )
 

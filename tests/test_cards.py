@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from keras_vae import cards, evaluation
-from keras_vae.config import InputError, ModelConfig
+from keras_vae.config import Config, InputError, ModelConfig
 from keras_vae.models import build_model
+from keras_vae.runs import Run
 
 BINARY = np.random.default_rng(0).integers(0, 2, (20, 8, 8, 1)).astype("float32")
 PROTOCOL = {"dataset": "digits", "pixels_sha256": "0123", "binarization": "threshold", "estimator": "importance"}
@@ -87,4 +88,4 @@ def test_a_table_says_the_same_in_each_format(card):
 def test_a_card_of_an_earlier_version_is_refused_with_the_way_out(tmp_path):
     (tmp_path / "evaluation.json").write_text('{"protocol": {}, "results": {}}')
     with pytest.raises(InputError, match="keras-vae evaluate"):
-        cards.load(tmp_path)
+        cards.load(Run(tmp_path, Config(), {}))

@@ -1,11 +1,11 @@
 """Folders of PNG and JPEG files, .npy and .npz files."""
 
 import contextlib
-import zipfile
-import zlib
+import math
 
 import numpy as np
 
+from keras_vae import npz
 from keras_vae.config import InputError
 from keras_vae.data.errors import first_line
 from keras_vae.data.images import BLOCK, ImageSet, LazyImages, Split, in_memory, resize, take
@@ -87,16 +87,12 @@ def _image_errors(path):
 def open_array(path, image_size, memory_limit):
     """An `ImageSet`; its test is None unless the file is an .npz with x_test."""
     try:
-        content = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            images, labels, test_images, test_labels = content, None, None, None
-        else:
-            with content:
-                images, labels, test_images, test_labels = _read_npz(content, path, memory_limit)
+        content = _read_npz(path, memory_limit) if path.suffix == ".npz" else (_read_npy(path), None, None, None)
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise InputError(f"Cannot read {path} (damaged?): {first_line(error)}. Expected arrays of numbers.") from error
+    images, labels, test_images, test_labels = content
     train, test = _to_split(images, labels, "train", path, image_size, memory_limit), None
     if test_images is not None:
         test = _to_split(test_images, test_labels, "test", path, image_size, memory_limit)
@@ -107,19 +103,28 @@ def open_array(path, image_size, memory_limit):
     return ImageSet(path.stem, f"file {path}", train, test)
 
 
-def _read_npz(content, path, memory_limit):
+def _read_npy(path):
+    """The array of an .npy file, on the disk."""
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise ValueError("this is an .npz file: give it that ending")
+    return array
+
+
+def _read_npz(path, memory_limit):
     """(images, labels, test images, test labels) of an .npz file, None where there are none."""
-    size = sum(member.file_size for member in content.zip.infolist())
-    if size > memory_limit:
-        raise InputError(
-            f"{path} takes {size:,} bytes in memory, over the limit of {memory_limit:,}. Use .npy, which is streamed."
-        )
-    names = content.files
+    names = npz.names(path)
     images = next((name for name in ("images", "x_train") if name in names), names[0] if len(names) == 1 else None)
     if images is None:
         raise InputError(f"{path}: expected an array images or x_train, or one array only. Found: {', '.join(names)}")
     keys = ("x_train", "y_train", "x_test", "y_test") if images == "x_train" else (images, "labels", None, None)
-    return tuple(content[key] if key in names else None for key in keys)
+    held = [key for key in keys if key in names]
+    size = sum(math.prod(shape) * dtype.itemsize for shape, dtype in npz.headers(path, held).values())
+    if size > memory_limit:
+        raise InputError(
+            f"{path} takes {size:,} bytes in memory, over the limit of {memory_limit:,}. Use .npy, which is streamed."
+        )
+    return tuple(npz.read(path, held).get(key) for key in keys)
 
 
 def _to_split(array, labels, name, path, image_size, memory_limit):

@@ -86,7 +86,7 @@ def _open(dataset, mnist_dir, data_dir, image_size, memory_limit):
         return open_prepared(dataset, mnist_dir, data_dir, image_size, memory_limit)
     if path.is_dir():
         return open_folder(path, image_size, memory_limit)
-    if path.exists() and is_array:
+    if path.is_file() and is_array:
         return open_array(path, image_size, memory_limit)
     if path.exists():
         raise InputError(

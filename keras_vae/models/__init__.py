@@ -1,5 +1,7 @@
 """The models: one final class a file, over what all share in base.py."""
 
+import keras
+
 from keras_vae import likelihoods, networks, objectives, posteriors, priors
 from keras_vae.config import InputError, ModelConfig
 from keras_vae.layers import get_corruption
@@ -18,6 +20,7 @@ __all__ = [
     "LatentModel",
     "NonFiniteLossError",
     "build_model",
+    "weight_shapes",
 ]
 
 # What each objective is made with: config field -> argument. A field of another objective is refused.
@@ -92,6 +95,23 @@ def build_model(config, image_shape, seed=None):
     if config.corruption != "none":
         corruption = get_corruption(config.corruption, rate=config.corruption_rate, seed=seed)
     return Autoencoder(encoder, decoder, likelihood, corruption, config.activity_penalty, seed=seed)
+
+
+def weight_shapes(config, image_shape):
+    """Shapes of the weights of the model that `build_model` builds, without memory for them: a list of tuples.
+
+    Raises:
+        ValueError: as `build_model`.
+
+    Example:
+
+    >>> from keras_vae.config import ModelConfig
+    >>> from keras_vae.models import weight_shapes
+    >>> weight_shapes(ModelConfig(network="linear", hidden=(), latent_dim=10**9), (8, 8, 1))[0]
+    (64, 1000000000)
+    """
+    with keras.StatelessScope():  # in which variables wait for their values
+        return [tuple(weight.shape) for weight in build_model(config, image_shape).weights]
 
 
 def _objective(config):

@@ -4,13 +4,12 @@ The networks are built from the config, as by `build_model`, and the weights are
 `get_weights`. Keras's own files are matched by layer names that Keras numbers by itself, and may hold code.
 """
 
-import json
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from keras_vae.config import Config, InputError
+from keras_vae import files, npz, records
+from keras_vae.config import InputError
 
 WEIGHTS = "weights.npz"
 
@@ -28,22 +27,27 @@ def load(folder, seed=None):
     Raises:
         InputError: if it is no such folder, or its files do not fit each other.
     """
-    from keras_vae.models import build_model
+    from keras_vae.models import build_model, weight_shapes
 
     config_file, weights_file = Path(folder) / "config.json", Path(folder) / WEIGHTS
     for file in (config_file, weights_file):
         if not file.is_file():
             raise InputError(f"{folder} is no published model: {file.name} is missing. `keras-vae publish` writes it.")
     try:
-        content = json.loads(config_file.read_text())
-        model = build_model(Config.from_dict(content["config"]).model, content["data"]["image_shape"], seed=seed)
-    except (ValueError, KeyError, TypeError) as error:
+        config, facts = records.parse_config(files.read_bytes(config_file, records.LIMIT))
+        image_shape = facts["data"]["image_shape"]
+        expected = weight_shapes(config.model, image_shape)  # before memory is taken for them
+    except (OSError, ValueError, KeyError, OverflowError, MemoryError) as error:
         raise InputError(f"Damaged model: {config_file} is not the config of one ({error!r}).") from None
     try:
-        with np.load(weights_file, allow_pickle=False) as arrays:
-            model.set_weights([arrays[f"arr_{index}"] for index in range(len(arrays.files))])
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        found = {name: shape for name, (shape, _) in npz.headers(weights_file).items()}
+        if [found.get(f"arr_{index}") for index in range(len(found))] != expected:
+            raise ValueError(f"it holds arrays of other shapes: {list(found.values())} instead of {expected}")
+        arrays = npz.read(weights_file)
+    except (ValueError, OSError) as error:
         raise InputError(f"Damaged model: {weights_file} does not fit {config_file.name} ({error}).") from None
+    model = build_model(config.model, image_shape, seed=seed)
+    model.set_weights([arrays[f"arr_{index}"] for index in range(len(arrays))])
     return model
 
 

@@ -27,7 +27,7 @@ def write_report(run, model, images, labels):
     Returns:
         Path of the page.
     """
-    card = read_card(run.path / "evaluation.json")
+    card = read_card(run)
     kl = card["results"].get("kl_per_dimension")
     try:
         explorer, unsupported = explorer_data(model, images, labels, kl, run.config.data.binarization), None
@@ -40,7 +40,7 @@ def write_report(run, model, images, labels):
         kind=type(model).__name__,
         parameters=model.count_params(),
         latent_dim=model.latent_dim,
-        figures=figures(run.path / "figures"),
+        figures=figures(run),
         facts=facts(run),
         command=train_command(run.config),
         protocol=card["protocol"],

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from keras_vae import cards, plotting
 from keras_vae.config import InputError, sections
-from keras_vae.figures import read_history
 from keras_vae.files import write_bytes
 from keras_vae.presets import train_command
 from keras_vae.report.published import find_published
@@ -32,10 +31,10 @@ def write_comparison(runs, path, allow_mixed=False):
     if path.suffix != ".html":
         raise InputError(f"Invalid value for --html: expected a file that ends in .html. Received: {path}")
     runs = _named(runs)
-    found = {name: cards.load(run.path) for name, run in runs.items()}
+    found = {name: cards.load(run) for name, run in runs.items()}
     table = cards.compare(found, allow_mixed)
     told = [facts(run) for run in runs.values()]
-    pictures = {name: figures(run.path / "figures") for name, run in runs.items()}
+    pictures = {name: figures(run) for name, run in runs.items()}
     differences = cards.mixed(found)
     same_loss = len({card["model"]["loss"] for card in found.values()}) == 1
     page = render(
@@ -70,8 +69,8 @@ def _named(runs):
 
 def _curves(runs, same_loss):
     """The figure of the test losses by epoch, or None. Losses of different kinds are not drawn over each other."""
-    files = {name: run.path / "history.csv" for name, run in runs.items()}
-    histories = {name: read_history(file) for name, file in files.items() if file.is_file()}
+    histories = {name: run.read_history() for name, run in runs.items()}
+    histories = {name: history for name, history in histories.items() if history is not None}
     if not same_loss:
         for history in histories.values():
             history.pop("val_loss", None)

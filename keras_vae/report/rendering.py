@@ -1,7 +1,6 @@
 """What the pages share: their templates, the figures of a run, its numbers as rows, and its facts in words."""
 
 import base64
-import json
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +30,16 @@ def render(template, **values):
     environment = Environment(loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined)
     environment.trim_blocks = environment.lstrip_blocks = True
     files = {name: (PAGE / name).read_text() for name in ("style.css", "network.js", "explorer.js")}
-    return environment.get_template(template).render(files=files, **values).encode()
+    return environment.get_template(template).render(files=files, **values).encode(errors="backslashreplace")
 
 
-def figures(folder):
+def figures(run):
     """The figures of a run, in the order of the page."""
     return [
-        figure(name, title, text, file.read_bytes(), file.suffix[1:])
+        figure(name, title, text, content, kind)
         for name, (title, text) in FIGURES.items()
-        for file in sorted(folder.glob(f"{name}.*"))
+        for kind in ("gif", "png")
+        if (content := run.read_picture(f"{name}.{kind}")) is not None
     ]
 
 
@@ -67,9 +67,9 @@ def facts(run):
     return {name: text for name, text in told.items() if text}
 
 
-def read_card(path):
-    """The content of an evaluation.json, or an empty card where there is none."""
-    return {"protocol": {}, "results": {}, **(json.loads(path.read_text()) if path.is_file() else {})}
+def read_card(run):
+    """The content of a run's evaluation.json, or an empty card where there is none."""
+    return run.read_card() or {"protocol": {}, "results": {}}
 
 
 def result_rows(card):
