@@ -25,7 +25,7 @@ def card(model, images, results, *, protocol, versions):
         "loss": loss_meaning(model, images),
     }
     if objective is not None:
-        described |= {"prior": snake_case(model.prior), "objective": snake_case(objective), **objective.get_config()}
+        described |= {"prior": snake_case(model.prior), "objective": snake_case(objective), **_settings(objective)}
     return {
         "protocol": {**protocol, "likelihood": described["likelihood"]},
         "model": described,
@@ -40,14 +40,19 @@ def loss_meaning(model, images):
     objective = getattr(model, "objective", None)
     if objective is None:
         return "the reconstruction loss, and penalties"
-    name, config = snake_case(objective), objective.get_config()
-    numbers = {key: value for key, value in config.items() if type(value) in (int, float)}  # not name, trainable, dtype
-    settings = ", ".join(f"{key} {value:g}" for key, value in numbers.items() if value)
+    name, config = snake_case(objective), _settings(objective)
+    settings = ", ".join(f"{key} {value:g}" for key, value in config.items() if value)
     if name != "elbo":
         return f"objective {name} ({settings}): not the negative ELBO"
     if config["beta"] != 1 or config["free_bits"]:
         return f"weighted ({settings}): not the negative ELBO"
     return "the negative ELBO" if has_likelihood(model, images) else "no ELBO: these pixels have no likelihood"
+
+
+def _settings(objective):
+    """The numbers that an objective was made with: name -> number."""
+    config = objective.get_config()
+    return {name: value for name, value in config.items() if type(value) in (int, float)}
 
 
 def snake_case(thing):
