@@ -1,10 +1,8 @@
 """Which devices a run takes: one, all of this machine, or those of several machines. On tf.distribute alone."""
 
-import json
-import os
-
 import tensorflow as tf
 
+from keras_vae import workers
 from keras_vae.config import InputError
 
 
@@ -27,18 +25,27 @@ def choose(name):
     >>> distribution.choose("none").num_replicas_in_sync
     1
     """
-    workers = _workers()
-    if name == "multiworker" and not workers:
-        raise InputError(
-            "The strategy multiworker needs the environment variable TF_CONFIG, with the addresses of all workers and "
-            "the index of this one. See docs/multi-machine.md."
-        )
-    if name == "multiworker" or (name == "auto" and len(workers) > 1):
+    if cluster(name):
         return tf.distribute.MultiWorkerMirroredStrategy()
     gpus = tf.config.list_logical_devices("GPU")
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
         return tf.distribute.MirroredStrategy([device.name for device in gpus or tf.config.list_logical_devices("CPU")])
     return tf.distribute.get_strategy()
+
+
+def cluster(name):
+    """The `workers.Cluster` that a strategy of that name spans, or None for that of one process.
+
+    Raises:
+        InputError: as `choose`.
+    """
+    found = workers.read_cluster() if name in ("auto", "multiworker") else None
+    if name == "multiworker" and not found:
+        raise InputError(
+            "The strategy multiworker needs the environment variable TF_CONFIG, with the addresses of all workers and "
+            "the index of this one. See docs/multi-machine.md."
+        )
+    return found if name == "multiworker" or (found and len(found.names) > 1) else None
 
 
 def is_multiworker(strategy):
@@ -76,19 +83,7 @@ def describe(strategy, batch_size, precision):
     else:  # the default strategy leaves the choice to TensorFlow
         names = f"{'GPU' if tf.config.list_logical_devices('GPU') else 'CPU'}:0"
     if is_multiworker(strategy):
-        names = f"{len(_workers())} workers, this one on {names}"
+        names = f"{len(workers.read_cluster().names)} workers, this one on {names}"
     share = "" if replicas == 1 else f" ({-(-batch_size // replicas)} a replica)"
     plural = "" if replicas == 1 else "s"
     return f"{names}, {replicas} replica{plural}, {batch_size} images a batch{share}, precision {precision}"
-
-
-def _workers():
-    """Addresses of all workers that TF_CONFIG names."""
-    text = os.environ.get("TF_CONFIG") or "{}"
-    try:
-        cluster = json.loads(text).get("cluster", {})
-        return [address for job in ("chief", "worker") for address in cluster.get(job, [])]
-    except (ValueError, AttributeError):
-        raise InputError(
-            f"The environment variable TF_CONFIG is not valid JSON of a cluster. Received: {text}"
-        ) from None

@@ -8,6 +8,7 @@ from pathlib import Path
 from keras_vae.config import InputError, RunStopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+OUTSIDE = "outside of training; nothing is lost"
 
 
 class Stop(KeyboardInterrupt):
@@ -38,14 +39,20 @@ class StopSignals:
 
     def __init__(self, advice):
         self.advice = advice if callable(advice) else lambda: advice
+        self.place = OUTSIDE  # where a signal stops the work
         self.number = None
         self.waits = False
 
     def __enter__(self):
         self.previous = {}
-        if threading.current_thread() is threading.main_thread():
-            self.previous = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        self.install()
         return self
+
+    def install(self):
+        """Takes the signals, again where a library took them in the meantime."""
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                self.previous.setdefault(number, signal.signal(number, self._handle))
 
     def __exit__(self, kind, error, traceback):
         for number, handler in self.previous.items():
@@ -67,9 +74,9 @@ class StopSignals:
         """A context in which a first signal waits: the caller asks `received` and saves, or it stops at the end."""
         return _Deferred(self)
 
-    def stopped(self, where="outside of training; nothing is lost"):
+    def stopped(self, where=None, number=None):
         """The `RunStopped` that says where the run stands and how it goes on."""
-        number = self.number or signal.SIGTERM
+        number, where = number or self.number or signal.SIGTERM, where or self.place
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         return RunStopped(f"Stopped by {name} {where}. {self.advice()}", exit_code=128 + number)
 

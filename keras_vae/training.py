@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import checkpoints, data, distribution, files, installed, plotting, report, serving
+from keras_vae import checkpoints, data, distribution, files, installed, plotting, report, serving, workers
 from keras_vae.callbacks import ImageGrids, LatentBoard, LatentStatistics, ProgressReport, duration
 from keras_vae.checkpoints import Checkpoint, InterruptedRun
 from keras_vae.config import InputError, RunStopped, field_owners, sections
@@ -23,12 +23,13 @@ from keras_vae.presets import train_command
 from keras_vae.priors import VampPrior
 from keras_vae.runs import Run, check_new, continue_command, data_facts, default_path, is_unfinished, open_data
 from keras_vae.scoring import evaluate, load_test_images, results_table
-from keras_vae.stopping import Lock, StopSignals
+from keras_vae.stopping import OUTSIDE, Lock, StopSignals
 
 EVALUATION_BATCH = 500
 FULL = "No space left on device"
 # What may be another when a run is continued: where it runs, and where its data are.
 MACHINE_FIELDS = {"strategy", "checkpoint_every", "checkpoint_minutes", "mnist_dir", "data_dir"}
+LOCAL_FIELDS = {"strategy", "mnist_dir", "data_dir", "dataset"}  # and on each of several machines
 
 
 def train(config, run_dir=None, console=None):
@@ -76,12 +77,18 @@ class _Job:
         self.console = console
         self.signals = signals
         self.continues = continues
+        self.peers = self._join(config)
         self.strategy = distribution.choose(config.training.strategy)
+        signals.install()  # TensorFlow takes SIGTERM for several workers
         self.chief = distribution.is_chief(self.strategy)
         if config.training.checkpoint_minutes and distribution.is_multiworker(self.strategy):
             raise InputError("Several machines cannot agree on minutes: use --checkpoint-every with a number of steps.")
         self.images = open_data(config)
         signals.check()
+        self.facts = data_facts(self.images)
+        if self.peers:
+            told = ("name", "image_shape", "train_images", "test_images", "train_sha256", "test_sha256")
+            self.peers.agree("data", {f"{name} of the data": self.facts[name] for name in told})
         _check_labels(config, self.images)
         self.config = config.replace(dataset=self.images.name) if config.data.dataset == "auto" else config
         self.steps = math.ceil(len(self.images.train) / config.training.batch_size)
@@ -90,11 +97,26 @@ class _Job:
             self.model = self._compiled()
         self.run = self._open_run(run_dir)
 
+    def _join(self, config):
+        """The `workers.Peers` of this process, all of whom do the same; None if it is alone."""
+        cluster = distribution.cluster(config.training.strategy)
+        if cluster is None or len(cluster.names) == 1:
+            return None
+        options = {name: value for section in sections(config).values() for name, value in vars(section).items()}
+        facts = {name: value for name, value in options.items() if name not in LOCAL_FIELDS}
+        versions = {f"the version of {name}": version for name, version in installed.versions().items()}
+        peers = workers.join(cluster, {**facts, **versions})
+        self.signals.place = "while several workers train: the steps since the last checkpoint are done again"
+        peers.watch(self.signals)
+        return peers
+
     def run_all(self):
         with Lock(self.run.checkpoints) if self.chief else nullcontext():
             with stopped_by_the_disk(self.run, lambda: continue_command(self.run.path, self.config)):
                 self._announce()
-                self._fit()
+                with self.peers or nullcontext():
+                    self._fit()
+                self.signals.place = OUTSIDE
                 if not self.chief:
                     return self.run
                 self._finish()
@@ -117,7 +139,7 @@ class _Job:
         return model
 
     def _open_run(self, run_dir):
-        facts = {"data": data_facts(self.images)}
+        facts = {"data": self.facts}
         if not self.continues:
             if not self.chief:
                 return Run(Path(run_dir), self.config, facts)
@@ -173,6 +195,8 @@ class _Job:
                 chief=self.chief,
             )
             done = self._restore(checkpoint)
+            if self.peers:  # one that does not see the run directory would begin at 0
+                self.peers.agree("step", {"the step to go on from": done})
             if self.continues:
                 self.console.print(f"Continues {run.path} after step {done:,} of {training.epochs * self.steps:,}.")
             try:

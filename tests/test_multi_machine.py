@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import yaml
 
-from keras_vae import distribution
+from keras_vae import workers
 
 EXAMPLES = pathlib.Path(__file__).resolve().parents[1] / "examples" / "multi-machine"
 # keras-vae: writes down how it was called and ends as it is told. srun: as many tasks as nodes, and the worst code.
@@ -49,7 +49,7 @@ def check_worker(folder, who, addresses, monkeypatch):
     content = (folder / f"cluster-{who}").read_text()
     assert json.loads(content)["task"] == {"type": "worker", "index": who}
     monkeypatch.setenv("TF_CONFIG", content)
-    assert distribution._workers() == addresses
+    assert workers.read_cluster() == workers.Cluster(("worker 0", "worker 1"), tuple(addresses), who)
 
 
 # exit codes of keras-vae: a worker that dies and all that start again; bad input; a run that never ends well
