@@ -12,6 +12,6 @@ class AbsoluteLinks(MetadataHookInterface):
     def update(self, metadata):
         repository = metadata["urls"]["Repository"]
         text = Path(self.root, "README.md").read_text(encoding="utf-8")
-        text = re.sub(r"\]\((?!https?:|#)", f"]({repository}/blob/main/", text)
-        text = re.sub(r'src="(?!https?:)', f'src="{repository}/raw/main/', text)
+        text = re.sub(r"\]\(([\w/-]+\.\w+)\)", rf"]({repository}/blob/main/\1)", text)
+        text = re.sub(r'src="([\w/-]+\.\w+)"', rf'src="{repository}/raw/main/\1"', text)
         metadata["readme"] = {"content-type": "text/markdown", "text": text}

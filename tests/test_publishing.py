@@ -3,16 +3,13 @@
 import gzip
 import json
 import os
-import shutil
 import subprocess
 import sys
-import zipfile
 
 import keras
 import numpy as np
 import pytest
 from cases import CASES, Case, build, config, images
-from conftest import REPOSITORY
 
 import keras_vae
 from keras_vae import presets, training
@@ -140,22 +137,6 @@ def test_weights_that_are_not_there_are_refused_with_those_that_are():
         keras_vae.VAE.from_preset("mlp", weights="imagenet")
     with pytest.raises(InputError, match=r"Autoencoder\.from_preset"):
         keras_vae.VAE.from_preset("denoising-autoencoder", weights="mnist")
-
-
-@pytest.mark.slow
-def test_the_wheel_holds_the_weights_and_the_pages(tmp_path):
-    package, source = REPOSITORY / "keras_vae", tmp_path / "source"
-    shutil.copytree(package, source / "keras_vae", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE", "hatch_build.py"):
-        shutil.copy(REPOSITORY / name, source)
-    options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--wheel-dir", tmp_path]
-    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, source], check=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    files = {path.relative_to(REPOSITORY) for path in package.rglob("*") if path.is_file()}
-    expected = {path.as_posix() for path in files if "__pycache__" not in path.parts}
-    assert {"keras_vae/weights/mnist/mlp/weights.npz", "keras_vae/report/page/page.html"} <= expected
-    assert held == expected
 
 
 def test_a_folder_of_the_same_name_does_not_hide_the_package(tmp_path):
