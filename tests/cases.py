@@ -31,7 +31,7 @@ CASES = (
     Case("mlp-two-layers-tanh", {"hidden": (12, 8), "activation": "tanh"}),
     Case("conv", {**CONV, "dense": 7}),
     Case("conv-valid-padding", {**CONV, "padding": "valid"}),
-    Case("conv-not-square", CONV, image_shape=(8, 12, 1)),
+    Case("conv-not-square", {**CONV, "dense": 7}, image_shape=(8, 12, 1)),
     Case("conv-colour", {**CONV, "likelihood": "gaussian"}, image_shape=(8, 8, 3)),
     Case("mlp-colour-not-square", image_shape=(5, 7, 3)),
     Case("gated", {"network": "gated"}),
@@ -81,7 +81,23 @@ CASES = (
     Case("denoising-masking", {**AUTOENCODER, **CONV, "corruption": "masking"}),
 )
 
-all_cases = pytest.mark.parametrize("case", CASES, ids=str)
+# The rows that the default run takes: between them they have every value of every axis (tests/test_cases.py). The
+# others are run by `pytest -m slow`.
+QUICK = {
+    "linear", "mlp", "mlp-two-layers-tanh", "conv-valid-padding", "conv-not-square", "gated", "resnet",
+    "gaussian-learned", "continuous-bernoulli", "warm-up", "free-bits", "miwae", "beta-tc", "gaussian-mixture",
+    "full-covariance-iwae", "hierarchical-three-layers", "conditional-conv", "sparse-autoencoder", "denoising-gaussian",
+    "denoising-masking",
+}  # fmt: skip
+
+
+def over(cases, quick=QUICK):
+    """Runs a test over cases; those whose names are not in `quick` are marked slow."""
+    rows = [case if case.name in quick else pytest.param(case, marks=pytest.mark.slow) for case in cases]
+    return pytest.mark.parametrize("case", rows, ids=str)
+
+
+all_cases = over(CASES)
 
 
 def config(case):

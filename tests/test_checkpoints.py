@@ -83,15 +83,17 @@ def alone(tmp_path_factory):
     return chaos.bits(path)
 
 
-# 12 steps in an epoch: in the first epoch, around the end of one, at the end of all
-@pytest.mark.parametrize(
-    "step, before", [(1, True), (5, False), (12, True), (12, False), (23, False), (36, True), (36, False)]
-)
-def test_a_cut_at_any_step_changes_no_bit(step, before, alone, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        cut_at(step, patch, before)
-        with pytest.raises(PowerCut):
-            training.train(SMALL, tmp_path / "run", quiet())
+# 12 steps in an epoch: in the first epoch, around the end of one, at the end of all. One run is cut at each in turn.
+CUTS = [(1, True), (5, False), (12, True), (12, False), (23, False), (36, True), (36, False)]
+
+
+@pytest.mark.parametrize("cuts", [[(5, False), (12, True), (36, False)], pytest.param(CUTS, marks=pytest.mark.slow)])
+def test_cuts_at_any_step_change_no_bit(cuts, alone, tmp_path, monkeypatch):
+    for step, before in cuts:
+        with monkeypatch.context() as patch:
+            cut_at(step, patch, before)
+            with pytest.raises(PowerCut):
+                training.train(SMALL, tmp_path / "run", quiet())
     training.train(SMALL, tmp_path / "run", quiet())
     assert chaos.bits(tmp_path / "run") == alone
     assert not (tmp_path / "run" / "checkpoints").exists()
@@ -368,10 +370,11 @@ def never_stopped(tmp_path_factory):
     return train_with_callbacks(tmp_path_factory.mktemp("callbacks"), 6)
 
 
-@pytest.mark.parametrize("stop_at", [1, 12, 20, 36, 48])
-def test_callbacks_and_history_remember_across_a_stop(stop_at, never_stopped, tmp_path):
+@pytest.mark.parametrize("stops", [[20, 48], pytest.param([1, 12, 20, 36, 48], marks=pytest.mark.slow)])
+def test_callbacks_and_history_remember_across_stops(stops, never_stopped, tmp_path):
     assert never_stopped[0][1] == 3  # it stopped early, in the fourth epoch
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        assert train_with_callbacks(tmp_path / "cut", 6, stop_at) is None
+        for stop_at in stops:
+            assert train_with_callbacks(tmp_path / "cut", 6, stop_at) is None
         assert train_with_callbacks(tmp_path / "cut", 6) == never_stopped

@@ -494,6 +494,7 @@ def test_truncated_arrays_are_refused(tmp_path, suffix):
 # MNIST
 
 
+@pytest.mark.slow
 def test_mnist_is_mnist(mnist_data_dir):
     """The numbers of images per class and the mean pixels are well known; 206 nats is for independent pixels."""
     mnist = open_dataset("mnist", data_dir=mnist_data_dir, mnist_dir="/not/looked/at")
@@ -507,6 +508,7 @@ def test_mnist_is_mnist(mnist_data_dir):
     assert abs(entropy - 45.53) < 0.01
 
 
+@pytest.mark.slow
 def test_every_mnist_image_once_per_epoch(mnist_data_dir):
     train = open_dataset("auto", data_dir=mnist_data_dir).train
     seen = Split(train.images, np.arange(60000))
@@ -515,6 +517,7 @@ def test_every_mnist_image_once_per_epoch(mnist_data_dir):
     assert np.abs(np.corrcoef(order, np.arange(60000))[0, 1]) < 0.02
 
 
+@pytest.mark.slow
 def test_a_damaged_prepared_copy_is_named(mnist_data_dir, tmp_path):
     shutil.copytree(mnist_data_dir / "mnist", tmp_path / "mnist")
     record = next((tmp_path / "mnist").rglob("*test.tfrecord*"))
@@ -599,6 +602,7 @@ def test_an_interrupted_preparation_leaves_nothing_that_is_used(mnist_dir, tmp_p
         open_dataset("mnist", data_dir=tmp_path, mnist_dir=tmp_path)
 
 
+@pytest.mark.slow
 def test_no_chatter_on_stdout(mnist_data_dir, capfd):
     open_dataset("mnist", data_dir=mnist_data_dir)
     assert capfd.readouterr().out == ""

@@ -132,6 +132,7 @@ def test_a_command_answers_another_backend_with_one_line():
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("keras-vae: error: keras_vae runs on")
 
 
+@pytest.mark.slow
 def test_importing_the_package_registers_the_models_and_finds_every_module():
     code = """
 import keras_vae, keras
@@ -141,6 +142,7 @@ print([name for name in keras_vae.__all__ if not hasattr(keras_vae, name)], kera
     assert run("-c", code).stdout.split("\n")[:2] == ["VAE", "[] keras_vae.callbacks"]
 
 
+@pytest.mark.slow
 def test_arrays_are_fitted_saved_and_exported_without_the_extra_train(tmp_path):
     code = """
 import sys

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import tensorflow as tf
-from cases import CASES, all_cases, build, config, images, inputs, labels
+from cases import CASES, QUICK, all_cases, build, config, images, inputs, labels, over
 
 from keras_vae import networks, noise, priors
 from keras_vae.config import Config, InputError
@@ -33,10 +33,13 @@ def is_vae(case):
     return config(case).model.model != "autoencoder"
 
 
+# One for each way through a step of training.
+STEPS = {
+    "mlp", "resnet", "gaussian-learned", "free-bits", "miwae", "beta-tc", "gaussian-mixture", "full-covariance-iwae",
+    "hierarchical-three-layers", "conditional-conv", "denoising-masking",
+}  # fmt: skip
 # The images of a batch have losses of their own, except where q(z) is estimated from the batch.
-independent_cases = pytest.mark.parametrize(
-    "case", [case for case in CASES if config(case).model.objective != "beta_tc"], ids=str
-)
+independent_cases = over([case for case in CASES if config(case).model.objective != "beta_tc"], quick=STEPS)
 
 
 def built_and_compiled(case, learning_rate=1e-3, **options):
@@ -270,7 +273,7 @@ def test_latent_noise_is_fresh_in_training_and_in_evaluation():
 # -- what goes into fit -----------------------------------------------------------------------------------------
 
 
-@all_cases
+@over(CASES, quick=STEPS)
 def test_arrays_and_datasets_with_and_without_labels_train_alike(case):
     x, needed = images(case), labels(case)
     y = needed[0] if needed else np.arange(len(x)) + 1000  # that these are ignored shows in the numbers
@@ -414,7 +417,10 @@ def test_predict_is_reconstruct_without_noise_or_corruption(case):
     assert model.latent_dim == config(case).model.latent_dim
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if is_vae(case)], ids=str)
+@over(
+    [case for case in CASES if is_vae(case)],
+    quick={"mlp", "gaussian-mixture", "full-covariance-iwae", "hierarchical-three-layers", "conditional-conv"},
+)
 def test_generate_decodes_draws_from_the_prior_by_seed(case):
     model, y = build(case), labels(case, 6)
     what = y[0] if y else 6
@@ -492,10 +498,11 @@ def run_python(script, *arguments):
 
 
 @pytest.fixture(scope="module")
-def fresh_process(tmp_path_factory):
-    """Each case trained two steps and saved here, loaded and run in one process that imported only keras_vae."""
+def fresh_process(request, tmp_path_factory):
+    """The cases of this session trained two steps and saved here, loaded and run in one process without the tests."""
     folder = tmp_path_factory.mktemp("saved")
-    for case in CASES:
+    test = test_saved_model_is_the_same_in_a_fresh_process
+    for case in [item.callspec.params["case"] for item in request.session.items if item.function is test]:
         model, x, y = built_and_compiled(case, run_eagerly=True), images(case), labels(case)
         untrained = np.asarray(model.reconstruct(x, *y))
         model.fit(x, *y, batch_size=4, verbose=0)
@@ -553,8 +560,18 @@ def test_weights_alone_can_be_saved_and_loaded(name, tmp_path):
 # -- mixed precision --------------------------------------------------------------------------------------------
 
 
-@all_cases
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+POLICIES = ("mixed_bfloat16", "mixed_float16")
+
+
+def policies():
+    """Every case with every policy; by default the policies take turns over the cases."""
+    for case in CASES:
+        for turn, policy in enumerate(POLICIES):
+            default = case.name in QUICK and turn == sorted(QUICK).index(case.name) % 2
+            yield pytest.param(policy, case, marks=() if default else pytest.mark.slow, id=f"{case}-{policy}")
+
+
+@pytest.mark.parametrize("policy, case", policies())
 def test_mixed_precision_keeps_the_terms_of_the_loss_in_float32(policy, case, no_noise):
     x, y, reference = images(case), labels(case), build(case)
     keras.config.set_dtype_policy(policy)

@@ -1,6 +1,5 @@
 """What is printed: names are never cut, a pipe gets lines that a program can read, and --json works everywhere."""
 
-import contextlib
 import io
 import json
 import os
@@ -10,7 +9,6 @@ import pytest
 from keras_vae import cli, output
 from keras_vae.presets import PRESETS, weights_of
 
-SHORT = ["--dataset", "digits", "--epochs", "1", "--hidden", "8", "--latent-dim", "2", "--nll-samples", "2"]
 HOSTILE = "a[bold]b[/x]c\x1b]52;c;aGk=\x07\x9b2J\u202ed:smile:"
 SHOWN = "a[bold]b[/x]c\\x1b]52;c;aGk=\\x07\\x9b2J\\u202ed:smile:"
 
@@ -21,20 +19,6 @@ def keras_vae(capsys, *arguments):
     code = cli.main([str(argument) for argument in arguments])
     printed = capsys.readouterr()
     return code, printed.out, printed.err
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A finished run on the bundled digits, and what `train --json` said of it."""
-    path, told = tmp_path_factory.mktemp("runs") / "digits", io.StringIO()
-    with contextlib.redirect_stdout(told):
-        assert cli.main(["train", *SHORT, "--run-dir", str(path), "--json"]) == 0
-    return path, json.loads(told.getvalue())
-
-
-@pytest.fixture
-def run(trained):
-    return trained[0]
 
 
 def terminal(width):
@@ -128,7 +112,7 @@ def test_training_prints_its_results_as_json_and_nothing_else(trained):
 
 
 @pytest.mark.parametrize("name", sorted(set(cli.cli.commands) - {"train"}))
-def test_every_command_prints_its_results_as_json_and_nothing_else(name, run, tmp_path, capsys):
-    arguments, holds = answers(run, tmp_path)[name]
+def test_every_command_prints_its_results_as_json_and_nothing_else(name, run_copy, tmp_path, capsys):
+    arguments, holds = answers(run_copy, tmp_path)[name]
     code, out, _ = keras_vae(capsys, name, *arguments, "--json")
     assert code == 0 and holds(json.loads(out))

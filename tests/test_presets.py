@@ -1,5 +1,6 @@
 """Presets are the systems that they name: their sizes are those of the published code."""
 
+import numpy as np
 import pytest
 
 from keras_vae.config import Config, InputError
@@ -35,9 +36,13 @@ every_preset = pytest.mark.parametrize("name", PRESETS)
 
 
 @every_preset
-def test_preset_has_the_size_of_its_system(name):
+def test_preset_has_the_size_of_its_system_and_its_loss_is_finite(name):
     model = build_model(PRESETS[name].config.model, (28, 28, 1))
     assert (model.encoder.count_params(), model.decoder.count_params()) == PARAMETERS[name]
+    images = np.random.default_rng(0).uniform(size=(2, 28, 28, 1)).astype("float32")
+    x = (images, np.array([3, 7])) if model.takes_labels else images
+    terms = model.loss_terms(x, training=True)
+    assert all(np.all(np.isfinite(value)) for value in terms.values())
 
 
 @every_preset

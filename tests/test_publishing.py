@@ -169,6 +169,7 @@ def test_a_model_of_the_package_reaches_what_its_card_says(name, weights, mnist_
     assert f"{card['results']['loss']:.2f}" in (run.path / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_command_line_draws_digits_without_data_or_network(tmp_path, mnist_images):
     home, work = tmp_path / "home", tmp_path / "work"
     work.mkdir()

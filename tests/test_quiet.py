@@ -29,11 +29,13 @@ for number in range(10):
 """
 
 
+@pytest.mark.slow
 def test_xla_and_retracing_say_nothing():
     done = python(CHATTY)
     assert (done.stdout, done.stderr) == ("2.0\n", "")
 
 
+@pytest.mark.slow
 def test_who_asks_for_messages_gets_them():
     assert "retracing" in python(CHATTY, TF_CPP_MIN_LOG_LEVEL="0").stderr
 
@@ -59,6 +61,7 @@ def test_the_last_words_of_a_crash_pass_the_filter():
     assert sorted(line.split("]")[-1].strip() for line in done.stderr.splitlines()) == ["Check failed", "from Python"]
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_not_seen_is_named_once(monkeypatch):
     code = (
         "import sys; sys.argv = ['keras-vae']; from keras_vae import quiet; quiet._has_nvidia_driver = lambda: True\n"

@@ -1,5 +1,6 @@
 """The export: what is served equals what was trained, in processes that know neither keras nor this package."""
 
+import functools
 import io
 import json
 import logging
@@ -7,6 +8,7 @@ import pathlib
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -16,7 +18,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import tensorflow as tf
-from cases import CASES, build, images, labels
+from cases import CASES, build, images, labels, over
 from PIL import Image
 from serving_exports import all_signatures, assert_same, export
 from test_serving_noise import normal_by_hand
@@ -24,11 +26,6 @@ from test_serving_noise import normal_by_hand
 from keras_vae import VAE, Autoencoder
 from keras_vae.config import InputError
 from keras_vae.serving import export_saved_models, signatures, verify, verify_export, warmup
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    return export(tmp_path_factory.mktemp("export"))
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +52,33 @@ SAME_GRAPH = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.name not in SAME_GRAPH], ids=str)
-def test_serve_equals_keras_for_any_batch_size(case, tmp_path):
-    model = build(case)
-    written = export_saved_models(model, tmp_path)
-    assert (tmp_path / "models.config").exists()
+# One for each kind of graph.
+KINDS = {
+    "mlp", "conv-not-square", "resnet", "gaussian-learned", "continuous-bernoulli", "gaussian-mixture",
+    "full-covariance-iwae",
+    "hierarchical-three-layers", "conditional-conv", "autoencoder",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def export_of(tmp_path_factory):
+    """Name of a case -> (case, model, `Export`). The weights of the prior are moved from where they start."""
+
+    @functools.cache
+    def exported(name):
+        case = next(case for case in CASES if case.name == name)
+        model, rng = build(case), np.random.default_rng(0)
+        for weight in model.prior.trainable_weights if isinstance(model, VAE) else ():
+            weight.assign(weight + 0.1 * rng.normal(size=weight.shape))
+        return case, model, export_saved_models(model, tmp_path_factory.mktemp(name))
+
+    return exported
+
+
+@over([case for case in CASES if case.name not in SAME_GRAPH], quick=KINDS)
+def test_serve_equals_keras_for_any_batch_size(case, export_of):
+    _, model, written = export_of(case.name)
+    assert (pathlib.Path(written.directory) / "models.config").exists()
     for count in (1, 7):
         pixels, y = images(case, count), labels(case, count)
         encoded = model.encode(pixels, *y)
@@ -74,6 +93,13 @@ def test_serve_equals_keras_for_any_batch_size(case, tmp_path):
     assert ("vae" in written.paths) == isinstance(model, VAE)
 
 
+def test_verification_of_a_good_export_finds_nothing_in_many_steps(exported):
+    steps = []
+    assert verify.check_export(exported[1].directory, steps.append) == []
+    assert len(steps) > 150 and "encoder: serve: image: NaN" in steps
+
+
+@pytest.mark.slow
 def test_verification_in_a_process_of_its_own(exported):
     steps = []
     assert verify_export(exported[1].directory, steps.append) == []
@@ -170,9 +196,8 @@ def test_reconstruct_is_decode_of_the_mean(exported, loaded):
 
 
 @pytest.mark.parametrize("name", ["mlp", "beta", "gaussian-learned"])
-def test_score_is_the_elbo_with_beta_one(name, tmp_path):
-    case = next(case for case in CASES if case.name == name)
-    model, written, _ = export(tmp_path, case)
+def test_score_is_the_elbo_with_beta_one(name, export_of):
+    case, model, written = export_of(name)
     x, seeds = images(case, 6), np.arange(6)
     with verify.Model(written.paths["vae"]) as served:
         elbo = served.run("score", {"image": x, "seed": seeds})["score"]
@@ -190,12 +215,8 @@ def test_score_is_the_elbo_with_beta_one(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["gaussian-mixture", "hierarchical-three-layers"])
-def test_a_prior_with_weights_is_served_as_it_is_in_keras(name, tmp_path):
-    case = next(case for case in CASES if case.name == name)
-    model, rng = build(case), np.random.default_rng(0)
-    for weight in model.prior.trainable_weights:
-        weight.assign(weight + 0.1 * rng.normal(size=weight.shape))
-    written = export_saved_models(model, tmp_path)
+def test_a_prior_with_weights_is_served_as_it_is_in_keras(name, export_of):
+    case, model, written = export_of(name)
     with verify.Model(written.paths["decoder"]) as decoder:
         served = decoder.run("generate", {"seed": np.arange(3000)})
     drawn = np.asarray(model.lowest(model.prior.sample(3000, 1)))
@@ -273,6 +294,7 @@ def test_the_export_is_a_layer_of_another_keras_model(exported):
     np.testing.assert_allclose(whole.predict(pixels, verbose=0), model.reconstruct(pixels), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_scripts_in_the_docs_run(tmp_path):
     export_saved_models(VAE.from_preset("conv"), tmp_path / "export")
     page = pathlib.Path(__file__).resolve().parents[1] / "docs" / "serving.md"
@@ -315,11 +337,17 @@ def test_the_servers_files_are_what_its_parsers_take(exported):
 # -- other formats --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["mlp", "conv-not-square", "resnet", "continuous-bernoulli", "autoencoder"])
-def test_onnx_equals_keras(name, tmp_path):
+@over(
+    [
+        case
+        for case in CASES
+        if case.name in {"mlp", "conv-not-square", "resnet", "continuous-bernoulli", "autoencoder"}
+    ],
+    quick={"resnet", "autoencoder"},
+)
+def test_onnx_equals_keras(case, tmp_path):
     pytest.importorskip("tf2onnx", reason="tf2onnx is not installed")
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    case = next(case for case in CASES if case.name == name)
     model = build(case)
     written = export_saved_models(model, tmp_path, format="onnx")
     folder, x = pathlib.Path(written.paths["onnx"]), images(case, 5)
@@ -330,10 +358,12 @@ def test_onnx_equals_keras(name, tmp_path):
     np.testing.assert_allclose(decoder.run(["image"], {"z": z.numpy()})[0], model.decode(z), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["mlp", "conv-not-square", "resnet", "gated", "autoencoder"])
-def test_litert_equals_keras(name, tmp_path):
+@over(
+    [case for case in CASES if case.name in {"mlp", "conv-not-square", "resnet", "gated", "autoencoder"}],
+    quick={"resnet", "autoencoder"},
+)
+def test_litert_equals_keras(case, tmp_path):
     interpreter = pytest.importorskip("ai_edge_litert.interpreter", reason="ai-edge-litert is not installed")
-    case = next(case for case in CASES if case.name == name)
     model = build(case)
     written = export_saved_models(model, tmp_path, format="litert")
     x, runners = images(case, 5), {}
@@ -395,22 +425,18 @@ def test_an_export_that_fails_its_checks_does_not_appear(tmp_path, monkeypatch):
 
 
 def test_a_disk_that_is_full_leaves_one_line_and_no_version(tmp_path):
-    script = f"""
-        import resource, signal
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then a write beyond the limit fails like one to a full disk
-        import keras_vae
-        vae = keras_vae.VAE.from_preset("mlp")
-        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-        try:
-            keras_vae.export_saved_models(vae, {str(tmp_path)!r})
-        except keras_vae.InputError as error:
-            print("refused:", error)
-    """
-    run = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
-    assert run.stdout.startswith(f"refused: Cannot write the export to {tmp_path}: ")
-    assert run.stdout.count("\n") == 1
+    model, limit = VAE.from_preset("mlp"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit then fails as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limit[1]))
+    try:
+        with pytest.raises(InputError) as refusal:
+            export_saved_models(model, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert str(refusal.value).startswith(f"Cannot write the export to {tmp_path}: ")
+    assert "\n" not in str(refusal.value)
     assert [entry.name for entry in tmp_path.iterdir()] == [".lock"]
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
 
 
 # -- verification finds what is wrong -------------------------------------------------------------------------------
@@ -442,11 +468,6 @@ SPOILERS = {
 }
 
 
-@pytest.fixture(scope="module")
-def small_export(tmp_path_factory):
-    return export(tmp_path_factory.mktemp("small"), CASES[0])[1].directory
-
-
 @pytest.mark.parametrize("what", SPOILERS)
 def test_verification_finds(what, small_export, tmp_path):
     spoilt = shutil.copytree(small_export, tmp_path / "export")
@@ -467,10 +488,9 @@ def test_verification_finds_python_randomness_and_xla(tmp_path):
     assert "runs Python" in failures and "draws from a state" in failures and "asks for XLA" in failures
 
 
-def test_a_failing_verification_has_an_exit_code_and_a_list(tmp_path):
-    run = subprocess.run([sys.executable, verify.__file__, str(tmp_path)], capture_output=True, text=True)
-    assert run.returncode == 1
-    (failure,) = json.loads(run.stdout.splitlines()[-1])["failures"]
+def test_a_failing_verification_has_an_exit_code_and_a_list(tmp_path, capsys):
+    assert verify.main([str(tmp_path)]) == 1
+    (failure,) = json.loads(capsys.readouterr().out.splitlines()[-1])["failures"]
     assert "this is no export" in failure
 
 

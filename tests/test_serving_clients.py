@@ -27,11 +27,6 @@ SPEC.loader.exec_module(client)
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    return export(tmp_path_factory.mktemp("export"))
-
-
-@pytest.fixture(scope="module")
 def stand_in(exported):
     server = StandIn(exported[1].paths, labels=["stable"])
     yield server

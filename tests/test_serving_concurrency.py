@@ -3,17 +3,11 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import pytest
-from serving_exports import all_signatures, assert_same, export
+from serving_exports import all_signatures, assert_same
 
 from keras_vae.serving import verify
 
 CALLS, REQUESTS, THREADS = 2000, 20, 16
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    return export(tmp_path_factory.mktemp("export"))
 
 
 def requests_for(entry, generator):

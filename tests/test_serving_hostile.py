@@ -9,15 +9,10 @@ import subprocess
 import numpy as np
 import pytest
 import tensorflow as tf
-from serving_exports import INVALID_ARGUMENT, all_signatures, assert_same, export, fetched, run_c_api
+from serving_exports import INVALID_ARGUMENT, all_signatures, assert_same, fetched, run_c_api
 from tensorflow.core.framework import node_def_pb2
 
 from keras_vae.serving import verify, verify_export
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    return export(tmp_path_factory.mktemp("export"))
 
 
 def requests_of(contract, name):

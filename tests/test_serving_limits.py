@@ -13,17 +13,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from serving_exports import export
 
 import keras_vae
 from keras_vae.serving import checks, limits, signatures, verify
 
 SHAPE = (8, 12, 3)
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    return export(tmp_path_factory.mktemp("export"))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ import time
 
 import pytest
 from cases import CASES, build
-from serving_exports import export
 
 from keras_vae.serving import export_saved_models, publish, verify
 
@@ -23,15 +22,13 @@ MLP = next(case for case in CASES if case.name == "mlp")
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(small_export, tmp_path_factory):
     """A folder as an export stages it: real models and files. Returns its path."""
-    directory = tmp_path_factory.mktemp("whole")
-    export(directory / "export", MLP)
-    staged = directory / "staged"
+    staged = tmp_path_factory.mktemp("whole") / "staged"
     for name in MODELS:
-        shutil.copytree(directory / "export" / name / "1", staged / name)
+        shutil.copytree(small_export / name / "1", staged / name)
     for file in ("contract.json", "models.config"):
-        shutil.copy(directory / "export" / file, staged / file)
+        shutil.copy(small_export / file, staged / file)
     return staged
 
 
@@ -64,27 +61,19 @@ def content(path):
     return {str(file.relative_to(path)): file.read_bytes() for file in pathlib.Path(path).rglob("*") if file.is_file()}
 
 
-def test_versions_count_up_and_old_ones_are_not_touched(tmp_path):
-    model = build(MLP)
-    first = export_saved_models(model, tmp_path)
-    before = content(first.paths["encoder"])
-    shutil.rmtree(first.paths["decoder"])  # a version that was taken away is not used again
-    second = export_saved_models(model, tmp_path)
-    assert (first.version, second.version) == (1, 2)
-    assert content(first.paths["encoder"]) == before
-    assert [visible(tmp_path, name) for name in MODELS] == [[2], [1, 2], [1, 2]]
-    assert verify.check_export(str(tmp_path)) == []
-
-
-def test_what_people_edited_is_kept(tmp_path):
-    model = build(MLP)
-    export_saved_models(model, tmp_path)
-    (tmp_path / "batching.config").write_text("max_batch_size { value: 7 }")
-    (tmp_path / "monitoring.config").unlink()
-    export_saved_models(model, tmp_path)
-    assert (tmp_path / "batching.config").read_text() == "max_batch_size { value: 7 }"
-    assert (tmp_path / "monitoring.config").exists()
-    assert json.loads((tmp_path / "contract.json").read_text())["version"] == 2
+def test_versions_count_up_and_old_ones_and_what_people_edited_are_kept(small_export, tmp_path):
+    directory = shutil.copytree(small_export, tmp_path / "export")
+    before = content(directory / "encoder" / "1")
+    shutil.rmtree(directory / "decoder" / "1")  # a version that was taken away is not used again
+    (directory / "batching.config").write_text("max_batch_size { value: 7 }")
+    (directory / "monitoring.config").unlink()
+    assert export_saved_models(build(MLP), directory).version == 2
+    assert content(directory / "encoder" / "1") == before
+    assert [visible(directory, name) for name in MODELS] == [[2], [1, 2], [1, 2]]
+    assert verify.check_export(str(directory)) == []
+    assert (directory / "batching.config").read_text() == "max_batch_size { value: 7 }"
+    assert (directory / "monitoring.config").exists()
+    assert json.loads((directory / "contract.json").read_text())["version"] == 2
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import only_trained
 from PIL import Image, ImageSequence
 from rich.console import Console
 
@@ -19,7 +20,7 @@ from keras_vae import data, fitting, training
 from keras_vae.callbacks import ImageGrids, ProgressReport
 from keras_vae.config import InputError
 from keras_vae.files import write_json
-from keras_vae.presets import PRESETS, get_preset
+from keras_vae.presets import get_preset
 from keras_vae.runs import Run, open_data
 from keras_vae.serving import verify
 
@@ -27,11 +28,9 @@ from keras_vae.serving import verify
 QUICK = {"dataset": "digits", "epochs": 2, "nll_samples": 3, "nll_images": 20}
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    path = tmp_path_factory.mktemp("runs") / "run"
-    config = get_preset("mlp").config.replace(**QUICK, hidden=(16,), latent_dim=2)
-    return training.train(config, path, Console(file=open(os.devnull, "w")))
+@pytest.fixture
+def run(run):
+    return Run.open(run)
 
 
 def test_a_run_directory_is_complete(run):
@@ -112,30 +111,27 @@ def test_the_animation_has_a_frame_for_each_epoch(run):
         np.testing.assert_array_equal(frame, np.asarray(Image.open(file)))
 
 
-def test_saved_models_reproduce_the_model_in_a_process_that_imports_only_tensorflow(run, tmp_path):
+def test_the_export_of_a_run_is_its_trained_model(run):
     pixels, _ = training.load_test_images(run.config, run.open_data())
     model = run.load_model()
     z_mean, z_log_var = model.encode(pixels[:9])
-    np.savez(tmp_path / "in.npz", image=pixels[:9], z=z_mean.numpy())
-    script = """
-import sys, numpy as np, tensorflow as tf
-folder, work = sys.argv[1:]
-encoder, decoder = (tf.saved_model.load(f"{folder}/{name}/1") for name in ("encoder", "decoder"))
-given = np.load(f"{work}/in.npz")
-codes = encoder.signatures["serve"](image=tf.constant(given["image"]))
-image = decoder.signatures["serve"](z=tf.constant(given["z"]))["image"]
-np.savez(f"{work}/out.npz", image=image, **codes)
-assert "keras_vae" not in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", script, run.path / "export", tmp_path], check=True)
-    served = np.load(tmp_path / "out.npz")
-    np.testing.assert_allclose(served["z_mean"], z_mean, atol=1e-5)
-    np.testing.assert_allclose(served["z_log_var"], z_log_var, atol=1e-5)
-    np.testing.assert_allclose(served["image"], model.decode(z_mean), atol=1e-5)
+    with verify.Model(run.path / "export/encoder/1") as encoder, verify.Model(run.path / "export/decoder/1") as decoder:
+        codes = encoder.run("serve", {"image": pixels[:9]})
+        image = decoder.run("serve", {"z": z_mean.numpy()})["image"]
+    np.testing.assert_allclose(codes["z_mean"], z_mean, atol=1e-5)
+    np.testing.assert_allclose(codes["z_log_var"], z_log_var, atol=1e-5)
+    np.testing.assert_allclose(image, model.decode(z_mean), atol=1e-5)
+
+
+# Presets of which no other here is made of the same parts; the sizes of all of them are in test_presets.py.
+KINDS = (
+    "mlp-128-100", "gaussian-learned", "conditional", "conv", "conv-threshold", "pca", "sparse-autoencoder",
+    "denoising-autoencoder", "burda-dreg", "burda-2layer", "vampprior", "beta-tc",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def preset_run(tmp_path_factory):
     """Name of a preset -> its run, of small networks, on the bundled digits."""
     folder = tmp_path_factory.mktemp("presets")
 
@@ -150,9 +146,9 @@ def trained(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_trains_evaluates_draws_and_exports(name, trained):
-    run = trained(name)
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_preset_trains_evaluates_draws_and_exports(name, preset_run):
+    run = preset_run(name)
     config = run.config
     results = json.loads((run.path / "evaluation.json").read_text())["results"]
     assert np.isfinite(results["loss"]) and results["mse"] < 1
@@ -166,12 +162,12 @@ def test_every_preset_trains_evaluates_draws_and_exports(name, trained):
 
 
 @pytest.mark.slow
-def test_the_export_of_every_preset_verifies(trained):
-    folders = [str(trained(name).path / "export") for name in PRESETS]
+def test_the_export_of_every_kind_of_preset_verifies(preset_run):
+    folders = [str(preset_run(name).path / "export") for name in KINDS]
     command = [sys.executable, verify.__file__, *folders]
     *steps, last = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
     assert json.loads(last) == {"failures": []}
-    assert len(steps) > 60 * len(PRESETS)
+    assert len(steps) > 60 * len(KINDS)
 
 
 def test_the_fallback_from_mnist_is_said_loudly_and_written_down(tmp_path, monkeypatch):
@@ -182,7 +178,8 @@ def test_the_fallback_from_mnist_is_said_loudly_and_written_down(tmp_path, monke
     monkeypatch.setattr(module, "open_data", lambda config: unavailable)
     printed = open(tmp_path / "log.txt", "w+")
     config = get_preset("mlp").config.replace(**QUICK | {"dataset": "auto", "epochs": 1}, hidden=(8,))
-    run = training.train(config, tmp_path / "run", Console(file=printed, soft_wrap=True))
+    with only_trained():
+        run = training.train(config, tmp_path / "run", Console(file=printed, soft_wrap=True))
     printed.seek(0)
     lines = printed.read().splitlines()
     loud = [index for index, line in enumerate(lines) if line.startswith("NOT MNIST")]
@@ -241,7 +238,8 @@ def test_a_fitted_prior_gains_on_a_planted_aggregate_posterior(run, tmp_path):
 def test_a_run_starts_from_the_weights_of_another(run, tmp_path):
     quiet = Console(file=open(os.devnull, "w"))
     config = run.config.replace(start_from=str(run.path), learning_rate=1e-12, epochs=1, objective="iwae")
-    again = training.train(config, tmp_path / "again", quiet)
+    with only_trained():
+        again = training.train(config, tmp_path / "again", quiet)
     for left, right in zip(run.load_model().trainable_weights, again.load_model().trainable_weights, strict=True):
         np.testing.assert_allclose(left, right, atol=1e-6)
     with pytest.raises(InputError, match="other sizes"):

@@ -1,0 +1,35 @@
+"""The rows of tests/cases.py that the default run takes have every value of every axis."""
+
+import dataclasses
+
+import pytest
+from cases import CASES, QUICK, config
+
+from keras_vae.config import ModelConfig
+
+FIELDS = {field.name: field for field in dataclasses.fields(ModelConfig)}
+# A size is a size: numbers of units and samples are met by some value, choices and switches by each of theirs.
+SIZES = {
+    name for name, field in FIELDS.items() if not field.metadata["choices"] and not isinstance(field.default, bool)
+}
+
+
+def met(cases):
+    """What of the config is met by cases: (field, value), or (field, whether it differs from its default) of a size."""
+    found = set()
+    for case in cases:
+        for name, value in vars(config(case).model).items():
+            found.add((name, value != FIELDS[name].default if name in SIZES else value))
+        found |= {("channels", case.image_shape[2]), ("square", case.image_shape[0] == case.image_shape[1])}
+    return found
+
+
+def test_the_default_run_meets_all_that_the_cases_meet():
+    assert met(CASES) - met([case for case in CASES if case.name in QUICK]) == set()
+    assert QUICK <= {case.name for case in CASES}
+
+
+@pytest.mark.parametrize("name", ["model", "network", "posterior", "likelihood", "prior", "objective", "corruption"])
+def test_some_case_has_each_choice(name):
+    missing = set(FIELDS[name].metadata["choices"]) - {getattr(config(case).model, name) for case in CASES}
+    assert not missing, f"No row of tests/cases.py has {name} {missing}"
