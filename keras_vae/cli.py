@@ -239,8 +239,9 @@ def compare(runs, format, allow_mixed, html, console):
 
 @cli.command()
 @run_argument
+@click.option("--seconds", type=click.FloatRange(0), default=10.0, show_default=True, help="About how long to take.")
 @prints_results
-def audit(run, console):
+def audit(run, seconds, console):
     """Check the numbers of RUN against the formulas, and its latents for what commonly goes wrong.
 
     Exits with 0 if every number is what its name says, and with 1 if one is not.
@@ -250,8 +251,8 @@ def audit(run, console):
 
     pixels, labels = scoring.load_test_images(run.config, data)
     card = run.read_card()
-    results = card and card["results"]
-    findings = evaluation.audit(model, pixels, labels=labels, results=results)
+    with scoring.audit_progress(console) as progress:
+        findings = evaluation.audit(model, pixels, labels=labels, card=card, seconds=seconds, progress=progress)
     rows = [
         (
             finding.status,
@@ -419,15 +420,16 @@ def encode(run, to, console):
 
 @cli.command()
 @run_argument
+@click.option("--audit/--no-audit", default=True, help="Show an audit, of at most about 10 seconds.  [audit]")
 @prints_results
-def report(run, console):
+def report(run, audit, console):
     """Write report.html of RUN: numbers, figures and a page in which its latent space can be explored."""
     run, model, data = _open(run)
     from keras_vae import training
 
     if not (run.path / "figures").is_dir():
         training.draw(run, model, data)
-    path = training.write_report(run, model, data)
+    path = training.write_report(run, model, data, console, audit)
     return Results({"path": path}, [path])
 
 

@@ -154,6 +154,7 @@ class TrainingConfig:
         100, "Importance samples per test image for the NLL at the end of training; 0 to skip it.", minimum=0
     )
     nll_images: int = option(1000, "Test images for the NLL at the end of training.", minimum=1)
+    audit: bool = option(True, "Audit the trained model for its report, in at most about 10 seconds.")
     strategy: str = option(
         "auto",
         "Devices: one (none), all of this machine (mirrored), or those of several machines (multiworker). auto is "

@@ -169,3 +169,10 @@ def results_table(card, run):
         caption=f"likelihood {model['likelihood']}{objective}{beta}; the loss is {model['loss']}; seed "
         f"{protocol['seed']}; " + ", ".join(f"{name} {version}" for name, version in card["versions"].items()),
     )
+
+
+@contextmanager
+def audit_progress(console):
+    """A line that says which check of an audit is made; gives the callable for it. Shown on a terminal alone."""
+    with console.status("audit") as status:
+        yield lambda check: status.update(f"audit: {check}")

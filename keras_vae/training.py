@@ -22,13 +22,13 @@ from keras_vae.output import Console
 from keras_vae.presets import train_command
 from keras_vae.priors import VampPrior
 from keras_vae.runs import Run, check_new, continue_command, data_facts, default_path, is_unfinished, open_data
-from keras_vae.scoring import evaluate, load_test_images, results_table
+from keras_vae.scoring import audit_progress, evaluate, load_test_images, results_table
 from keras_vae.stopping import OUTSIDE, Lock, StopSignals
 
 EVALUATION_BATCH = 500
 FULL = "No space left on device"
 # What may be another when a run is continued: where it runs, and where its data are.
-MACHINE_FIELDS = {"strategy", "checkpoint_every", "checkpoint_minutes", "mnist_dir", "data_dir"}
+MACHINE_FIELDS = {"strategy", "audit", "checkpoint_every", "checkpoint_minutes", "mnist_dir", "data_dir"}
 LOCAL_FIELDS = {"strategy", "mnist_dir", "data_dir", "dataset"}  # and on each of several machines
 
 
@@ -270,7 +270,7 @@ def complete(run, model, images, console):
     shutil.rmtree(run.path / "export", ignore_errors=True)  # of an attempt that was cut off
     serving.export_saved_models(model, run.path / "export", binarization=run.config.data.binarization)
     console.print(f"SavedModels of the encoder and the decoder: {run.path / 'export'}")
-    console.print(f"Report: {write_report(run, model, images)}")
+    console.print(f"Report: {write_report(run, model, images, console, training.audit)}")
 
 
 def _check_same(run, config, facts):
@@ -321,9 +321,10 @@ def draw(run, model, images):
     )
 
 
-def write_report(run, model, images):
+def write_report(run, model, images, console, audit=True):
     """Writes report.html of a run; see `keras_vae.report.write_report`. Returns its path."""
-    return report.write_report(run, model, *load_test_images(run.config, images))
+    with audit_progress(console) as progress:
+        return report.write_report(run, model, *load_test_images(run.config, images), audit, progress)
 
 
 def save_model(model, run):

@@ -1,229 +1,214 @@
-"""The audit: each of the formulas that are commonly got wrong is planted, and the audit names it."""
+"""The audit: every fault of the table is found by the check that is to find it, and healthy models have none."""
 
-import math
+from pathlib import Path
 
+import audit_faults
+import cases
 import keras
 import numpy as np
 import pytest
-from keras import ops
+import scipy.stats
+from audit_faults import BINARY, FAULTS, card_of, small, with_parts
 
-from keras_vae import evaluation, kl, likelihoods
+from keras_vae import evaluation
 from keras_vae.config import InputError, ModelConfig
+from keras_vae.evaluation.audit import formulas, likelihood, networks, terms, written
 from keras_vae.models import VAE, build_model
-from keras_vae.posteriors import DiagonalGaussian
-from keras_vae.priors import StandardNormal
-
-PIXELS = 64
-BINARY = np.random.default_rng(0).integers(0, 2, (100, 8, 8, 1)).astype("float32")
 
 
-def small(**values):
-    """An untrained VAE whose q(z|x) is far from the prior, and whose decoder listens to z."""
-    keras.utils.set_random_seed(0)
-    vae = build_model(ModelConfig(hidden=(8,), latent_dim=3, **values), (8, 8, 1), seed=0)
-    vae.encoder.get_layer("z_log_var").bias.assign([-4.0, -3.0, -2.0])
-    vae.encoder.get_layer("z_mean").kernel.assign(3 * vae.encoder.get_layer("z_mean").kernel)
-    vae.decoder.weights[0].assign(5 * vae.decoder.weights[0])
-    return vae
-
-
-def plant(vae, **terms):
-    """Gives `vae` other terms of its loss: name -> function of the dict of the right ones."""
-    right = vae.loss_terms
-    vae.loss_terms = lambda x, training: (
-        (found := right(x, training)) | {name: function(found) for name, function in terms.items()}
-    )
-    return vae
+def audit(model, images=BINARY, **options):
+    return evaluation.audit(model, images, seconds=1000, **options)
 
 
 def errors(findings):
-    return {finding.name: finding.advice for finding in findings if finding.status == "error"}
+    return {finding.name: (finding.numbers, finding.advice) for finding in findings if finding.status == "error"}
+
+
+def slow_but(few, all_of_them):
+    """The first `few` run by default, the others with the slow tests."""
+    return [
+        each if index < few else pytest.param(each, marks=pytest.mark.slow) for index, each in enumerate(all_of_them)
+    ]
+
+
+CHECKS = list(dict.fromkeys(fault.check for fault in FAULTS))
+FIRST = [next(fault for fault in FAULTS if fault.check == check) for check in CHECKS]  # one for each check
 
 
 @pytest.mark.parametrize(
-    "values",
-    [
-        {},
-        {"likelihood": "gaussian", "scale": 0.3},
-        {"prior": "gaussian_mixture", "prior_components": 3},
-        {"model": "hierarchical_vae", "upper_latent_dims": (2,), "upper_hidden": (4,)},
-        {"objective": "iwae", "importance_samples": 5},
-    ],
-    ids=str,
+    "fault", slow_but(len(FIRST), [*FIRST, *(fault for fault in FAULTS if fault not in FIRST)]), ids=str
 )
-def test_a_right_model_has_no_errors(values):
-    assert errors(small(**values).audit(BINARY)) == {}
+def test_a_planted_fault_is_found_by_its_check(fault, monkeypatch):
+    found = fault.audit(monkeypatch)
+    assert fault.advice in found.get(fault.check, "not found"), found
 
 
-def with_kl(wrong):
-    """A prior whose KL is what `wrong` makes of the right one."""
-
-    class WrongKL(StandardNormal):
-        pass
-
-    @kl.closed_form(DiagonalGaussian, WrongKL)
-    def groups(posterior, prior, heads, z, log_q):
-        return wrong(kl.CLOSED_FORMS[DiagonalGaussian, StandardNormal][0](posterior, prior, heads, z, log_q))
-
-    return WrongKL()
+def test_the_documentation_shows_the_table_of_faults():
+    page = (Path(__file__).parents[1] / "docs" / "evaluation.md").read_text()
+    assert audit_faults.table() in page
 
 
-class HighDensity(StandardNormal):
-    def log_prob(self, z):
-        return super().log_prob(z) + 3.0
+AUDITED = [case for case in cases.CASES if case.values.get("model") != "autoencoder"]
 
 
-kl.closed_form(DiagonalGaussian, HighDensity)(kl.CLOSED_FORMS[DiagonalGaussian, StandardNormal][0])
+@pytest.mark.parametrize("case", slow_but(3, AUDITED), ids=str)
+def test_a_healthy_case_has_no_errors(case):
+    model, rng = cases.build(case), np.random.default_rng(0)
+    levels = 1 if model.likelihood.support == "binary" else 255
+    images = (rng.integers(0, levels + 1, (90, *case.image_shape)) / levels).astype("float32")
+    labels = [np.arange(90) % 3, None][not model.takes_labels]
+    assert errors(audit(model, images, labels=labels)) == {}
 
 
-class ClippedBernoulli(likelihoods.Bernoulli):
-    def log_prob(self, x, params):
-        p = ops.clip(ops.sigmoid(params), 1e-7, 1 - 1e-7)
-        return ops.sum(x * ops.log(p) + (1 - x) * ops.log(1 - p), axis=(-3, -2, -1))
-
-
-class MeanBernoulli(likelihoods.Bernoulli):
-    def log_prob(self, x, params):
-        return super().log_prob(x, params) / PIXELS
-
-
-class DroppedConstant(likelihoods.Gaussian):
-    def log_prob(self, x, params):
-        return super().log_prob(x, params) + 0.5 * math.log(2 * math.pi) * PIXELS
-
-
-class DroppedScale(likelihoods.Gaussian):
-    def log_prob(self, x, params):
-        return super().log_prob(x, params) + math.log(0.3) * PIXELS
-
-
-class SquaredError(likelihoods.Gaussian):
-    def log_prob(self, x, params):
-        return -ops.sum(ops.square(x - params), axis=(-3, -2, -1))
-
-
-class DroppedNormaliser(likelihoods.ContinuousBernoulli):
-    def log_prob(self, x, params):
-        return likelihoods.Bernoulli().log_prob(x, params)
-
-
-class MeanLogistic(likelihoods.DiscretizedLogistic):
-    def log_prob(self, x, params):
-        return super().log_prob(x, params) / math.prod(x.shape[-3:])
-
-
-def with_wide_sampling():
-    vae = small()
-    vae.encoder.get_layer("z_log_var").bias.assign([1.0, 1.0, 1.0])  # so that the noise is most of z
-    right = vae.sampling.draw
-
-    def draw(heads, num_samples=1, noise=None):
-        draws = right((heads[0], 2 * heads[1]), num_samples, noise)
-        draws.heads = heads  # the KL is still the right one
-        return draws
-
-    vae.sampling.draw = draw
+def trained(**values):
+    vae = small(**values)
+    vae.compile("adam", jit_compile=False)
+    vae.fit(BINARY, epochs=30, verbose=0)
     return vae
 
 
-def with_parts(likelihood="bernoulli", prior="standard_normal"):
-    vae = small()
-    return VAE(vae.encoder, vae.decoder, likelihood, prior=prior, seed=0)
+def with_batch_normalisation():
+    image = keras.Input((8, 8, 1))
+    hidden = keras.layers.BatchNormalization()(keras.layers.Dense(8)(keras.layers.Flatten()(image)))
+    encoder = keras.Model(image, [keras.layers.Dense(2)(hidden), keras.layers.Dense(2)(hidden)])
+    layers = [keras.layers.Dense(8), keras.layers.BatchNormalization(), keras.layers.Dense(64)]
+    return VAE(encoder, keras.Sequential([keras.Input((2,)), *layers, keras.layers.Reshape((8, 8, 1))]), seed=0)
 
 
-PLANTED = {
-    "std = exp(log_var) in the layer": (with_wide_sampling, "exp(0.5 * z_log_var)"),
-    "std = exp(log_var) in the loss": (with_wide_sampling, "drawn with the standard deviation exp(z_log_var)"),
-    "KL with its sign turned": (lambda: with_parts(prior=with_kl(lambda groups: -groups)), "sign is turned"),
-    "KL averaged over latents": (
-        lambda: with_parts(prior=with_kl(lambda groups: groups / 3)),
-        "mean over the 3 latent dimensions",
+HEALTHY = {
+    "trained": trained,
+    "trained mixture": lambda: trained(prior="gaussian_mixture", prior_components=3),
+    "trained IWAE": lambda: trained(objective="iwae", importance_samples=5),
+    "prior of one's own": lambda: with_parts(prior=audit_faults.OwnPrior()),
+    "posterior of one's own": lambda: with_parts(posterior=audit_faults.OwnPosterior()),
+    "likelihood of one's own": lambda: with_parts(audit_faults.OwnLaplace()),
+    "batch normalisation": with_batch_normalisation,
+    "IWAE of 50": lambda: small(objective="iwae", importance_samples=50),
+    "hierarchical with free bits": lambda: small(
+        model="hierarchical_vae", upper_latent_dims=(2,), upper_hidden=(4,), free_bits=0.5
     ),
-    "KL without its half": (lambda: with_parts(prior=with_kl(lambda groups: 2 * groups)), "factor 0.5 is missing"),
-    "prior that is no density": (lambda: with_parts(prior=HighDensity()), "the log_prob of the prior"),
-    "log of clipped p": (lambda: with_parts(ClippedBernoulli()), "log of clipped probabilities"),
-    "likelihood averaged over pixels": (lambda: with_parts(MeanBernoulli()), "mean over pixels"),
-    "log(2 pi) dropped": (lambda: with_parts(DroppedConstant()), "log(2 pi) is dropped"),
-    "log(scale) dropped": (lambda: with_parts(DroppedScale(scale=0.3)), "log(scale) is dropped"),
-    "squared error": (lambda: with_parts(SquaredError()), "minus the squared error"),
-    "normaliser dropped": (lambda: with_parts(DroppedNormaliser()), "A constant is missing"),
-    "logistic averaged over pixels": (lambda: with_parts(MeanLogistic()), "mean over pixels"),
-    "reconstruction with its sign turned": (
-        lambda: plant(small(), reconstruction_loss=lambda terms: -terms["reconstruction_loss"]),
-        "its sign is turned",
-    ),
-    "log(2 pi) dropped in the loss": (
-        lambda: plant(
-            small(likelihood="gaussian"),
-            reconstruction_loss=lambda terms: terms["reconstruction_loss"] - 0.5 * math.log(2 * math.pi) * PIXELS,
-        ),
-        "log(2 pi) is dropped",
-    ),
-    "reconstruction averaged in the loss": (
-        lambda: plant(small(), reconstruction_loss=lambda terms: terms["reconstruction_loss"] / PIXELS),
-        "mean over pixels",
-    ),
-    "KL averaged in the loss": (
-        lambda: plant(small(), kl_loss=lambda terms: terms["kl_loss"] / 3),
-        "mean over the 3 latent dimensions",
-    ),
-    "weighted loss under the name of an ELBO": (
-        lambda: plant(small(), loss=lambda terms: terms["reconstruction_loss"] + 4 * terms["kl_loss"]),
-        "weight 4",
-    ),
-    "weighted KL under the name of a KL": (
-        lambda: plant(small(beta=4.0), kl_loss=lambda terms: 4 * terms["kl_loss"]),
-        "multiplied by beta",
-    ),
+    "mixture with free bits": lambda: small(prior="gaussian_mixture", prior_components=3, free_bits=0.5),
+    "zeros for a decoder": lambda: zeroed(small().decoder, "decoder"),
+    "zeros for an encoder": lambda: zeroed(small().encoder, "encoder"),
+    "softplus inside": lambda: small(activation="softplus"),
 }
 
 
-@pytest.mark.parametrize("name", PLANTED)
-def test_a_planted_formula_is_named(name):
-    make, expected = PLANTED[name]
-    found = errors(make().audit(BINARY))
-    assert expected in " ".join(found.values()), found
+def zeroed(network, which):
+    vae = small()
+    for weight in getattr(vae, which).weights:
+        weight.assign(0 * weight)
+    return vae
+
+
+@pytest.mark.parametrize("name", slow_but(3, reversed(HEALTHY)))
+def test_a_healthy_model_with_its_own_card_has_no_errors(name):
+    model = HEALTHY[name]()
+    assert errors(audit(model, card=card_of(model))) == {}
+
+
+def test_there_are_forty_healthy_models():
+    assert len(AUDITED) + len(HEALTHY) >= 40
+
+
+# -- the formulas, against scipy --------------------------------------------------------------------------------------
+
+
+def test_formulas_are_those_of_scipy():
+    rng = np.random.default_rng(0)
+    z, means, log_vars, logits = (
+        rng.normal(size=(5, 3)),
+        rng.normal(size=(4, 3)),
+        rng.normal(size=(4, 3)),
+        np.arange(4.0),
+    )
+    normals = scipy.stats.norm(means, np.exp(0.5 * log_vars)).logpdf(z[:, None]).sum(axis=-1)
+    np.testing.assert_allclose(formulas.normal(z[:, None], means, log_vars), normals)
+    expected = scipy.special.logsumexp(scipy.special.log_softmax(logits) + normals, axis=1)
+    np.testing.assert_allclose(formulas.mixture(z, logits, means, log_vars), expected)
+    x = np.linspace(0, 1, 11)
+    np.testing.assert_allclose(formulas.gaussian(x, 0.3, 0.2), scipy.stats.norm(0.3, 0.2).logpdf(x))
+    np.testing.assert_allclose(
+        formulas.bernoulli(np.array([0, 1]), 0.7), scipy.stats.bernoulli(0.66818777).logpmf([0, 1])
+    )
+    levels = np.arange(256) / 255
+    logistic = scipy.stats.logistic(0.4, 0.1)
+    mass = np.diff([0, *logistic.cdf((levels + 1 / 510)[:-1]), 1])
+    np.testing.assert_allclose(formulas.discretized_logistic(levels, 0.4, 0.1), np.log(mass), rtol=1e-6)
+    np.testing.assert_allclose(formulas.discretized_logistic_mean(0.4, 0.1), (levels * mass).sum(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("logit", [-30.0, -2.0, -1e-6, 0.0, 1e-5, 1e-3, 0.5, 30.0])
+def test_the_continuous_bernoulli_integrates_to_1_and_to_its_mean(logit):
+    x = np.linspace(0, 1, 200_001)
+    density = np.exp(formulas.continuous_bernoulli(x, logit))
+    assert np.trapezoid(density, x) == pytest.approx(1, rel=1e-5)
+    assert np.trapezoid(x * density, x) == pytest.approx(formulas.continuous_bernoulli_mean(logit), rel=1e-4)
+
+
+# -- what it says -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("values, named", [({"beta": 4.0}, "beta 4"), ({"free_bits": 0.5}, "0.5 free bits")], ids=str)
 def test_a_weighted_vae_is_warned_of_and_not_called_wrong(values, named):
-    findings = small(**values).audit(BINARY)
+    findings = audit(small(**values))
     assert errors(findings) == {}
     assert named in " ".join(finding.advice for finding in findings if finding.status == "warning")
 
 
-def test_a_weighted_loss_written_down_as_elbo_is_named():
-    vae = small(beta=4.0)
-    results = evaluation.evaluate(vae, BINARY)
-    assert errors(evaluation.audit(vae, BINARY, results=results)) == {}
-    found = errors(evaluation.audit(vae, BINARY, results=results | {"elbo": -results["loss"]}))
-    assert "weighted loss is called an ELBO" in " ".join(found.values())
+def test_a_kl_that_is_there_twice_is_not_called_a_missing_half(monkeypatch):
+    twice = audit_faults.plant(small(), kl_loss=lambda found: 2 * found["kl_loss"])
+    advice = errors(audit(twice))[terms.KL][1]
+    assert "twice the KL" in advice and "the factor 0.5 is missing" not in advice
 
 
 def test_grey_pixels_under_a_bernoulli_are_said_to_have_no_likelihood():
-    findings = small().audit(np.full((20, 8, 8, 1), 0.5, "float32"))
-    named = {finding.name: finding for finding in findings}
-    assert named["the pixels have a likelihood under p(x|z)"].status == "warning"
-    found = errors(evaluation.audit(small(), np.full((20, 8, 8, 1), 0.5, "float32"), results={"nll": 1.0}))
-    assert "no likelihood" in " ".join(found.values())
+    named = {finding.name: finding for finding in audit(small(), np.full((20, 8, 8, 1), 0.5, "float32"))}
+    assert named[likelihood.PIXELS].status == "warning"
 
 
 def test_dead_dimensions_are_named_by_their_number():
     vae = small()
     kernel = vae.encoder.get_layer("z_mean").kernel
     kernel.assign(kernel * np.array([1.0, 0.0, 1.0]))
-    dead = {finding.name: finding for finding in vae.audit(BINARY)}["no dead latent dimensions"]
+    dead = {finding.name: finding for finding in audit(vae)}[networks.DEAD]
     assert dead.status == "warning" and dead.numbers["dead"] == [1]
 
 
 def test_a_collapsed_posterior_is_named_with_what_to_try():
-    vae = small()
-    for head in ("z_mean", "z_log_var"):
-        layer = vae.encoder.get_layer(head)
-        layer.kernel.assign(0 * layer.kernel)
-        layer.bias.assign(0 * layer.bias)
-    found = {finding.name: finding for finding in vae.audit(BINARY)}["no posterior collapse"]
+    found = {finding.name: finding for finding in audit(zeroed(None, "encoder"))}[networks.COLLAPSE]
     assert found.status == "warning" and "--free-bits" in found.advice and "--warmup-steps" in found.advice
+
+
+def test_an_objective_of_ones_own_is_said_not_to_be_checked():
+    class Own(terms.objectives.Objective):
+        def terms(self, draws, decode, step=None):
+            reconstruction_loss, kl_loss = -decode(draws.z)[0], draws.kl_loss
+            loss = reconstruction_loss + 3 * kl_loss
+            return {"loss": loss, "reconstruction_loss": reconstruction_loss, "kl_loss": kl_loss}
+
+    found = {finding.name: finding for finding in audit(with_parts(objective=Own()))}[terms.LOSS]
+    assert found.status == "warning" and "Not checked" in found.advice
+
+
+def test_a_card_of_other_pixels_is_refused():
+    vae = small()
+    found = card_of(vae) | {"protocol": {"pixels_sha256": "0123"}}
+    assert "other pixels" in errors(audit(vae, card=found))[written.VALUES][1]
+
+
+def test_no_check_begins_after_the_time_and_each_says_so():
+    done = []
+    findings = evaluation.audit(small(), BINARY, seconds=0.0, progress=done.append)
+    assert done == []
+    late = [finding for finding in findings if "Not checked" in finding.advice]
+    assert len(late) >= 9 and all(finding.status == "warning" for finding in late)
+
+
+def test_progress_names_each_check_before_it_is_made():
+    done = []
+    findings = audit(small(), progress=done.append)
+    assert done[0] == terms.LOSS and set(done) <= {finding.name for finding in findings}
 
 
 def test_an_autoencoder_has_nothing_to_audit():
@@ -234,6 +219,6 @@ def test_an_autoencoder_has_nothing_to_audit():
 
 def test_an_audit_leaves_the_noise_of_the_model_as_it_was():
     vae, other = small(), small()
-    vae.audit(BINARY[:10])
+    audit(vae, BINARY[:10])
     for _ in range(2):
         np.testing.assert_array_equal(*(model.loss_terms(BINARY, training=False)["loss"] for model in (vae, other)))

@@ -153,20 +153,21 @@ class VAE(LatentModel):
         self.latent_dim  # noqa: B018  raises where the model is not built
         return self.decode(self.lowest(self.prior.sample(num_images, seed)))
 
-    def audit(self, images, labels=None, seed=0):
+    def audit(self, images, labels=None, seed=0, seconds=10.0):
         """Checks the numbers of this model against the formulas; see `keras_vae.evaluation.audit`.
 
         Args:
             images: Float32 [n, ...], pixels in [0, 1], as the model was trained.
             labels: Int [n], for a model that takes them.
             seed: Int seed of the noise.
+            seconds: Float, about how long it may take.
 
         Returns:
             List of `keras_vae.evaluation.Finding`.
         """
         from keras_vae import evaluation
 
-        return evaluation.audit(self, images, labels=labels, seed=seed)
+        return evaluation.audit(self, images, labels=labels, seed=seed, seconds=seconds)
 
     def get_config(self):
         return {

@@ -13,7 +13,7 @@ __all__ = ["PAGE", "UnsupportedNetwork", "read_card", "result_rows", "write_comp
 HEADLINES = ("loss", "nll", "elbo", "reconstruction_loss", "kl_loss", "mse", "restored_mse", "active_units")
 
 
-def write_report(run, model, images, labels):
+def write_report(run, model, images, labels, audit=True, progress=None):
     """Writes report.html into a run directory: figures, numbers, the explorer, and how to go on.
 
     The page needs no network and no other file. It is replaced whole or not at all.
@@ -23,6 +23,8 @@ def write_report(run, model, images, labels):
         model: Its model.
         images: Float32 [n, h, w, c], its test images in [0, 1], as they are evaluated.
         labels: Int [n], or None.
+        audit: Bool, whether the page shows an audit, which takes about 10 seconds at most.
+        progress: Callable, called with the name of each check of the audit, or None.
 
     Returns:
         Path of the page.
@@ -47,7 +49,7 @@ def write_report(run, model, images, labels):
         results=result_rows(card),
         headlines=[row for name in HEADLINES for row in result_rows(card) if row["name"] == name][:4],
         published=find_published(card),
-        findings=_findings(model, images, labels, card["results"]),
+        findings=_findings(model, images, labels, card, progress) if audit else [],
         kl=bars(kl) if kl else None,
         explorer=explorer,
         unsupported=unsupported,
@@ -57,9 +59,10 @@ def write_report(run, model, images, labels):
     return path
 
 
-def _findings(model, images, labels, results):
+def _findings(model, images, labels, card, progress):
     """The audit's findings, the worst first. An autoencoder has none."""
     if not hasattr(model, "prior"):
         return []
-    found = evaluation.audit(model, images, labels=labels, results=results or None)
+    card = card if card["results"] else None
+    found = evaluation.audit(model, images, labels=labels, card=card, progress=progress)
     return sorted(found, key=lambda finding: ("error", "warning", "ok").index(finding.status))
