@@ -6,6 +6,7 @@ import pathlib
 
 import pytest
 
+pytestmark = pytest.mark.slow
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "keras_vae"
 MODULES = [

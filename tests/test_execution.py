@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import tensorflow as tf
-from cases import CASES, build, images, labels
+from cases import CASES, build, images, labels, over
 
 from keras_vae import layers, networks, noise
 from keras_vae.callbacks import ImageGrids
@@ -54,10 +54,9 @@ def same_variables(left, right, rtol=0.0, atol=0.0):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize("name", CASES_OF_A_KIND)
-def test_compiled_training_is_the_plain_one_to_rounding(name, same_noise):
+@over([BY_NAME[name] for name in CASES_OF_A_KIND], quick={"mlp"})
+def test_compiled_training_is_the_plain_one_to_rounding(case, same_noise):
     """Weights, optimizer, counters, seeds and logs."""
-    case = BY_NAME[name]
     plain, logs = trained(case, jit_compile=False)
     compiled, compiled_logs = trained(case, jit_compile=True)
     assert isinstance(compiled.train_function, CompiledSteps)
@@ -66,7 +65,7 @@ def test_compiled_training_is_the_plain_one_to_rounding(name, same_noise):
     assert int(compiled.step) == 8
 
 
-@pytest.mark.parametrize("steps_per_execution", [2, 3])
+@pytest.mark.parametrize("steps_per_execution", [3, pytest.param(2, marks=pytest.mark.slow)])
 def test_number_of_steps_in_a_program_changes_no_bit(steps_per_execution):
     case = BY_NAME["mlp"]
     alone, _ = trained(case, jit_compile=True, steps_per_execution=4)
@@ -75,6 +74,7 @@ def test_number_of_steps_in_a_program_changes_no_bit(steps_per_execution):
     same_variables(model, alone)
 
 
+@pytest.mark.slow
 def test_endless_data_are_taken_an_epoch_at_a_time():
     case = BY_NAME["mlp"]
     model = build(case)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import tensorflow as tf
-from cases import CASES, QUICK, all_cases, build, config, images, inputs, labels, over
+from cases import CASES, all_cases, build, config, images, inputs, labels, over
 
 from keras_vae import networks, noise, priors
 from keras_vae.config import Config, InputError
@@ -517,7 +517,7 @@ def fresh_process(request, tmp_path_factory):
     return folder, json.loads((folder / "logs.json").read_text())
 
 
-@all_cases
+@over(CASES, quick=STEPS | {"warm-up"})
 def test_saved_model_is_the_same_in_a_fresh_process(case, fresh_process):
     folder, logs = fresh_process
     x, y = images(case), labels(case)
@@ -567,7 +567,7 @@ def policies():
     """Every case with every policy; by default the policies take turns over the cases."""
     for case in CASES:
         for turn, policy in enumerate(POLICIES):
-            default = case.name in QUICK and turn == sorted(QUICK).index(case.name) % 2
+            default = case.name in STEPS and turn == sorted(STEPS).index(case.name) % 2
             yield pytest.param(policy, case, marks=() if default else pytest.mark.slow, id=f"{case}-{policy}")
 
 
