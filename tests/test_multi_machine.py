@@ -3,7 +3,9 @@
 import json
 import os
 import pathlib
+import socket
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -68,13 +70,16 @@ def test_slurm_starts_all_workers_and_starts_them_again(codes, starts, code, clu
 
 
 def test_kubernetes_names_the_pods_as_the_workers_know_them(cluster, tmp_path, monkeypatch):
-    service, job = yaml.safe_load_all((EXAMPLES / "kubernetes.yaml").read_text())
+    service, policy, job = yaml.safe_load_all((EXAMPLES / "kubernetes.yaml").read_text())
     assert (service["apiVersion"], service["kind"], job["apiVersion"], job["kind"]) == (
         "v1",
         "Service",
         "batch/v1",
         "Job",
     )
+    workers_alone = {"podSelector": {"matchLabels": {"job-name": job["metadata"]["name"]}}}
+    assert (policy["apiVersion"], policy["kind"]) == ("networking.k8s.io/v1", "NetworkPolicy")
+    assert policy["spec"] == {**workers_alone, "policyTypes": ["Ingress"], "ingress": [{"from": [workers_alone]}]}
     spec, pod = job["spec"], job["spec"]["template"]["spec"]
     # a Pod of an Indexed Job is called NAME-INDEX, and its address is POD.SUBDOMAIN where a headless Service selects it
     assert spec["completionMode"] == "Indexed" and spec["parallelism"] == spec["completions"] == 2
@@ -91,3 +96,49 @@ def test_kubernetes_names_the_pods_as_the_workers_know_them(cluster, tmp_path, m
     (mount,), (volume,) = container["volumeMounts"], pod["volumes"]
     assert told[:2] == ["train", "mlp"] and mount["name"] == volume["name"]
     assert told[told.index("--run-dir") + 1].startswith(mount["mountPath"] + "/")
+
+
+# A worker that writes down which networks it sees and whether it reaches a port of this machine.
+STAND_IN_WORKER = """
+import json, os, pathlib, socket, sys
+folder = pathlib.Path(os.environ["RECORD"])
+try:
+    socket.create_connection(("127.0.0.1", int(os.environ["OUTSIDE"])), timeout=5).close()
+    reached = True
+except OSError:
+    reached = False
+addresses = json.loads(os.environ["TF_CONFIG"])["cluster"]["worker"]
+index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+with socket.create_server(("127.0.0.1", int(addresses[index].rpartition(":")[2]))):  # the loopback is up
+    seen = [name for _, name in socket.if_nameindex()]
+(folder / f"seen-{index}").write_text(json.dumps([seen, reached, sys.argv[1:]]))
+"""
+
+
+def supervised(tmp_path, port, *options, **environment):
+    (tmp_path / "keras_vae").mkdir()
+    (tmp_path / "keras_vae" / "__init__.py").touch()
+    (tmp_path / "keras_vae" / "__main__.py").write_text(STAND_IN_WORKER)
+    values = {**os.environ, "PYTHONPATH": str(tmp_path), "RECORD": str(tmp_path), "OUTSIDE": str(port), **environment}
+    command = [sys.executable, str(EXAMPLES / "local_workers.py"), "2", *options, "--", "mlp", "--run-dir", "a b"]
+    done = subprocess.run(command, env=values, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return [json.loads((tmp_path / f"seen-{index}").read_text()) for index in range(2)], done.stderr
+
+
+def test_local_workers_are_reached_by_nobody_else(tmp_path):
+    if subprocess.run(["unshare", "--user", "--map-root-user", "--net", "true"], capture_output=True).returncode:
+        pytest.skip("This system allows no network namespace.")
+    with socket.create_server(("127.0.0.1", 0)) as outside:
+        seen, said = supervised(tmp_path, outside.getsockname()[1])
+    arguments = ["train", "--strategy", "multiworker", "mlp", "--run-dir", "a b"]
+    assert seen == [[["lo"], False, arguments]] * 2 and "WARNING" not in said
+
+
+@pytest.mark.parametrize("options, path", [(["--shared-network"], None), ([], "/nowhere")])
+def test_local_workers_that_others_can_reach_say_so(options, path, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as outside:
+        environment = {} if path is None else {"PATH": path}
+        seen, said = supervised(tmp_path, outside.getsockname()[1], *options, **environment)
+    assert [reached for _, reached, _ in seen] == [True, True]
+    assert "WARNING" in said and "without authentication" in said

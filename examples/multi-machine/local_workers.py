@@ -5,12 +5,19 @@
 The workers find each other by TF_CONFIG on the loopback, as they would over a network. What follows `--` are the
 arguments of `keras-vae train`. There is no rejoining in tf.distribute: after the death of one worker all others are
 stopped, and all start again from the last checkpoint in the run directory.
+
+TensorFlow's servers listen on every interface of a machine, and whoever reaches them can read and write its files. So
+all of this runs in a network namespace of its own, where there is nothing but the loopback, if the system allows one.
+Data cannot be downloaded there: let `keras-vae train` prepare them before, or say --shared-network.
 """
 
+import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -19,6 +26,26 @@ import click
 
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 FINAL = {2}  # exit codes of bad input: starting again would not help
+PRIVATE = "KERAS_VAE_PRIVATE_NETWORK"  # set in the network namespace
+WARNING = (
+    "supervisor: WARNING: the workers share the network of this machine. TensorFlow's servers listen on every "
+    "interface, without authentication: whoever reaches them can read and write the files of this user. See "
+    "docs/multi-machine.md."
+)
+
+
+def enter_private_network():
+    """Starts this program again in a network namespace. Returns only there, or where the system allows none."""
+    if os.environ.get(PRIVATE):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            up, set_flags = 0x1, 0x8914  # IFF_UP, SIOCSIFFLAGS
+            fcntl.ioctl(any_socket, set_flags, struct.pack("16sh22x", b"lo", up))
+        return True
+    command = [shutil.which("unshare") or "", "--user", "--map-root-user", "--net", "--"]
+    if not command[0] or subprocess.run([*command, "true"], capture_output=True).returncode:
+        return False
+    os.environ[PRIVATE] = "1"
+    os.execv(command[0], [*command, sys.executable, *sys.argv])  # noqa: S606  no shell is needed
 
 
 def free_ports(count):
@@ -62,7 +89,10 @@ def stop(workers):
 @click.argument("count", type=click.IntRange(1))
 @click.argument("arguments", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--restarts", default=10, show_default=True, help="How often to start again.")
-def main(count, arguments, restarts):
+@click.option("--shared-network", is_flag=True, help="Use the network of this machine, which others may reach.")
+def main(count, arguments, restarts, shared_network):
+    if shared_network or not enter_private_network():
+        click.echo(WARNING, err=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     for attempt in range(restarts + 1):
         workers = start(count, arguments)

@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
+# TensorFlow's servers have no authentication: whoever reaches a node on its port can read and write your files there.
+# Use nodes whose network nobody else reaches, or allocate them whole, as here, and let a firewall close the ports.
 # One worker on each node: sbatch examples/multi-machine/slurm.sh mlp --dataset mnist --run-dir /shared/runs/mlp
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
+#SBATCH --exclusive
 #SBATCH --requeue
 #SBATCH --open-mode=append
 set -euo pipefail
