@@ -10,7 +10,6 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "Autoencoder": "models",
-    "ConditionalVAE": "models",
     "HierarchicalVAE": "models",
     "NonFiniteLossError": "models",
     "VAE": "models",
@@ -21,16 +20,20 @@ _NAMES = {
 }
 _MODULES = (
     "callbacks",
+    "conditions",
     "config",
     "data",
     "evaluation",
     "gaussian",
     "layers",
+    "kl",
     "likelihoods",
     "models",
     "networks",
+    "noise",
     "objectives",
     "plotting",
+    "posteriors",
     "presets",
     "priors",
     "serving",

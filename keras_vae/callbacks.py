@@ -119,9 +119,9 @@ class ImageGrids(keras.callbacks.Callback):
             self.write()
 
     def write(self):
-        from keras_vae import plotting
+        from keras_vae import figures, plotting
 
-        grid = plotting.image_grid(tf.convert_to_tensor(self.draw()).numpy())
+        grid = plotting.image_grid(figures.pictures(self.draw()))
         files.make_folder(self.directory)
         plotting.save_png(grid, self.directory / f"step-{self.step:06d}.png")
         if self.writer is not None:
@@ -225,19 +225,19 @@ class LatentBoard(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         from keras_vae import plotting
-        from keras_vae.figures import decode_plane
+        from keras_vae.figures import decode_plane, pictures
 
         seconds = (self.trained or time.monotonic()) - self.started
         shown = self.images[:32]
-        pairs = np.stack([shown, tf.convert_to_tensor(self.model.reconstruct(shown, *self._given(32)))], axis=1)
-        pictures = {"reconstructions": plotting.image_grid(pairs.reshape(-1, *shown.shape[1:]), columns=16)}
+        pairs = np.stack([shown, pictures(self.model.reconstruct(shown, *self._given(32)))], axis=1)
+        grids = {"reconstructions": plotting.image_grid(pairs.reshape(-1, *shown.shape[1:]), columns=16)}
         if self.model.latent_dim == 2:
             first = self._given(1)  # of a conditional model: the plane of one class
             plane, _ = decode_plane(lambda z: self.model.decode(z, *(np.repeat(one, len(z)) for one in first)), side=15)
             plane = plane[::-1]  # z[1] grows upward
-            pictures["manifold"] = plotting.image_grid(plane.reshape(-1, *shown.shape[1:]), columns=15, gap=0)
+            grids["manifold"] = plotting.image_grid(plane.reshape(-1, *shown.shape[1:]), columns=15, gap=0)
         with self.writer.as_default(step=epoch):
-            for name, grid in pictures.items():
+            for name, grid in grids.items():
                 tf.summary.image(name, grid.reshape(1, *grid.shape[:2], -1))
             if self.images_per_epoch:
                 tf.summary.scalar("images_per_second", self.images_per_epoch / seconds)

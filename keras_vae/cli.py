@@ -341,7 +341,7 @@ def publish(run, to, export, console):
 @cli.command()
 @run_argument
 @click.option("--count", type=click.IntRange(1), default=64, show_default=True, help="How many images.")
-@click.option("--label", type=click.IntRange(0), help="conditional_vae: the class to draw.  [all in turn]")
+@click.option("--label", type=click.IntRange(0), help="Of a model with labels: the class to draw.  [all in turn]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draws from the prior.")
 @click.option("--to", type=click.Path(path_type=Path), help="A .png grid or an .npy array.  [RUN/generated.png]")
 @prints_results
@@ -360,9 +360,10 @@ def generate(run, count, label, seed, to, console):
         raise InputError(f"{run.path} holds an {type(model).__name__}, which has no prior to draw from. Use a VAE.")
     if label is not None and not model.takes_labels:
         raise InputError(f"{run.path} holds a {type(model).__name__}, which knows no classes. Leave out --label.")
+    classes = None
     if model.takes_labels:
-        count = [number % model.num_classes if label is None else label for number in range(count)]
-    return _write_images(model.generate(count, seed=seed).numpy(), to)
+        classes = [number % model.condition.num_classes if label is None else label for number in range(count)]
+    return _write_images(model.generate(count, seed, classes).numpy(), to)
 
 
 @cli.command()
@@ -376,7 +377,7 @@ def reconstruct(run, count, to, console):
     run, model, data = _open(run)
     import numpy as np
 
-    from keras_vae import training
+    from keras_vae import figures, training
 
     to = to or run.path / "reconstructed.png"
     originals, labels = training.load_test_images(run.config, data)
@@ -384,6 +385,7 @@ def reconstruct(run, count, to, console):
     images = model.reconstruct(originals, *([labels[:count]] if model.takes_labels else [])).numpy()
     if to.suffix == ".npy":
         return _write_images(images, to)
+    images = figures.pictures(images)
     columns = min(16, len(images))
     missing = -len(images) % columns  # blank tiles, so that the last row of originals is as long as the others
     rows = [np.pad(part, [(0, missing), (0, 0), (0, 0), (0, 0)]) for part in (originals, images)]
@@ -498,11 +500,11 @@ def _write_images(images, path, columns=None):
     """Writes images [n, h, w, c] as a grid (.png) or as they are (.npy)."""
     import numpy as np
 
-    from keras_vae import output, plotting
+    from keras_vae import figures, output, plotting
 
     if path.suffix == ".npy":
         with files.writing(path) as file:
             np.save(file, images)
     else:
-        plotting.save_png(plotting.image_grid(images, columns), path)
+        plotting.save_png(plotting.image_grid(figures.pictures(images), columns), path)
     return Results({"path": path, "images": len(images)}, [f"{path}: {output.counted(len(images), 'image')}"])

@@ -42,16 +42,16 @@ def _all_figures(model, images, labels, class_names, history, footnote):
     if history is not None:
         yield "training_curves", plotting.training_curves(history, footnote=footnote)
     if is_vae or model.corruption is None:
-        reconstructed = _numpy(model.reconstruct(shown, *label))
+        reconstructed = pictures(model.reconstruct(shown, *label))
         yield "reconstructions", plotting.reconstructions(shown, reconstructed, footnote=footnote)
     else:
-        noisy = _numpy(model.corrupt(shown))
-        restored = _numpy(model.reconstruct(noisy))
+        noisy = pictures(model.corrupt(shown))
+        restored = pictures(model.reconstruct(noisy))
         yield "denoising", plotting.reconstructions(shown, restored, noisy, title="denoising", footnote=footnote)
 
     start, end = _pairs(images, labels, count=6, apart=0 if given else 1)
-    lines = model.interpolate(start, end, *(values[:6] for values in given))
-    yield "interpolations", plotting.interpolations(_numpy(lines), footnote=footnote)
+    lines = model.interpolate(start, end, condition=labels[:6] if given else None)
+    yield "interpolations", plotting.interpolations(pictures(lines), footnote=footnote)
 
     codes = batched(model.code, images, *given)
     yield "latent_space", _latent_space(codes, labels, class_names, footnote)
@@ -66,7 +66,7 @@ def _all_figures(model, images, labels, class_names, history, footnote):
     yield "kl_per_dimension", plotting.kl_per_dimension(kl, footnote=footnote, **options)
 
     def decode(z):
-        return _numpy(model.decode(z, *(np.full(len(z), values[0]) for values in given)))
+        return pictures(model.decode(z, *(np.full(len(z), values[0]) for values in given)))
 
     yield "traversals", _traversals(decode, z_mean, kl if by_dimension else None, footnote)
     if z_mean.shape[1] == 2:
@@ -76,10 +76,10 @@ def _all_figures(model, images, labels, class_names, history, footnote):
 def _samples(model, class_names, footnote, columns=10):
     """Samples from the prior; of a conditional model a row for each class."""
     if not model.takes_labels:
-        images = _numpy(model.generate(100, seed=SEED))
+        images = pictures(model.generate(100, seed=SEED))
         return plotting.samples(images, title="samples from the prior", footnote=footnote)
-    classes = np.arange(model.num_classes)
-    images = _numpy(model.generate(np.repeat(classes, columns), seed=SEED))
+    classes = np.arange(model.condition.num_classes)
+    images = pictures(model.generate(len(classes) * columns, SEED, np.repeat(classes, columns)))
     names = class_names if class_names and len(class_names) == len(classes) else None
     return plotting.class_samples(images.reshape(len(classes), columns, *images.shape[1:]), names, footnote=footnote)
 
@@ -133,9 +133,10 @@ def decode_plane(decode, side):
     """
     ticks = np.array([NormalDist().inv_cdf((i + 0.5) / side) for i in range(side)], "float32")
     columns, rows = np.meshgrid(ticks, ticks)
-    images = _numpy(decode(np.stack([columns, rows], axis=-1).reshape(-1, 2)))
+    images = pictures(decode(np.stack([columns, rows], axis=-1).reshape(-1, 2)))
     return images.reshape(side, side, *images.shape[1:]), ticks
 
 
-def _numpy(images):
-    return tf.convert_to_tensor(images).numpy()
+def pictures(images):
+    """Tensor -> array to be drawn: means of p(x|z) may leave [0, 1], and pictures cannot."""
+    return np.clip(tf.convert_to_tensor(images).numpy(), 0.0, 1.0)

@@ -1,53 +1,136 @@
 """Likelihoods p(x|z): what a decoder output means.
 
-A decoder emits `params_per_channel` numbers for each channel of each pixel; the likelihood turns them into a true
-log-probability, a mean image and samples. A new likelihood is one class and one row of `LIKELIHOODS` below.
+A decoder emits parameters of the shape `param_shape(event_shape)`; the likelihood turns them into a true
+log-probability, a mean and samples. x has any event shape: images, vectors, sequences. A new likelihood is one class
+and one row of `LIKELIHOODS` below.
 """
 
+import abc
 import math
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from keras_vae import named
+from keras_vae import noise as noises
+from keras_vae.config import InputError
 from keras_vae.gaussian import LOG_2PI
+from keras_vae.noise import Noise
+
+Tensor = Any
 
 
-class Likelihood(keras.layers.Layer):
-    """Base class; a layer, so that a likelihood can have weights of its own. Computes in float32."""
+class Likelihood(keras.layers.Layer, abc.ABC):
+    """Base class; a layer, so that a likelihood can have weights of its own. Computes in float32.
 
-    params_per_channel = 1
-    support = "real"  # the pixel values that have a likelihood: "binary", "8-bit" or "real"
+    `support` names the values that have a likelihood, "binary", "8-bit", "unit" (all in [0, 1]) or "real"; `lowest` and
+    `highest` bound those that `log_prob` takes, and `mean_range` those of the mean, or is None.
+    """
+
+    support = "real"
+    lowest, highest = -math.inf, math.inf
+    mean_range: tuple[float, float] | None = None
 
     def __init__(self, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.built = True
 
-    def log_prob(self, x, params):
-        """Log-probability of images.
+    def param_shape(self, event_shape: tuple) -> tuple:
+        """Shape of the parameters of one example, from the shape of one example."""
+        return tuple(event_shape)
+
+    def log_prob(self, x: Tensor, params: Tensor) -> Tensor:
+        """Log-probability of examples; minus infinity for values out of range.
 
         Args:
-            x: Float tensor [b, ...], pixels in [0, 1].
+            x: Float tensor [b, ...].
             params: Float tensor [..., b, ...]: the decoder's output, with any number of leading sample axes.
 
         Returns:
-            Tensor [..., b], nats, summed over pixels and channels.
+            Tensor [..., b], nats, summed over the event dimensions.
         """
-        per_pixel = self.log_prob_per_pixel(x, params)
         event_axes = tuple(range(1 - len(x.shape), 0))
-        return ops.sum(per_pixel, axis=event_axes)
+        return self.within_range(x, ops.sum(self.log_prob_per_value(x, params), axis=event_axes))
+
+    @abc.abstractmethod
+    def log_prob_per_value(self, x: Tensor, params: Tensor) -> Tensor:
+        """log p of each value of x, nats, not yet summed."""
+
+    @abc.abstractmethod
+    def mean(self, params: Tensor) -> Tensor:
+        """Mean of p(x|z), float32, of the shape of x."""
+
+    @abc.abstractmethod
+    def sample(self, params: Tensor, noise: Noise | int | None = None) -> Tensor:
+        """Draws x. `noise` is a `keras_vae.noise.Noise`, or an int seed, or None for other draws at each call."""
+
+    @abc.abstractmethod
+    def params_of(self, mean: Tensor) -> Tensor:
+        """The parameters whose mean is `mean`, which is brought into the range where it is too near to its ends."""
 
     def call(self, params):
         return self.mean(params)
 
-    def statistics(self):
-        """What there is to report of the likelihood's own weights: a dict of floats."""
+    def supports(self, x: Tensor) -> Tensor:
+        """Whether `log_prob` can be asked of each example: bool [b], in a graph as well."""
+        axes = tuple(range(1, len(x.shape)))
+        if math.isinf(self.lowest):
+            return tf.reduce_all(tf.math.is_finite(tf.cast(x, "float32")), axis=axes)
+        x = tf.cast(x, "float32")
+        return tf.reduce_all((x >= self.lowest) & (x <= self.highest), axis=axes)  # NaN fails both comparisons
+
+    def check(self, x: Any) -> None:
+        """Raises InputError for values that have no probability, whatever the parameters."""
+        x = np.asarray(x)
+        low, high = (x.min(), x.max()) if x.size else (0, 0)
+        if not (self.lowest <= low and high <= self.highest and np.isfinite(low) and np.isfinite(high)):
+            raise InputError(
+                f"{self.expected()} Received values from {low} to {high} (dtype {x.dtype}).{self.advice()}"
+            )
+
+    def expected(self) -> str:
+        """What values are expected, for errors."""
+        values = "finite" if math.isinf(self.lowest) else f"in [{self.lowest:g}, {self.highest:g}]"
+        return f"Values must be {values}, without NaN, for a likelihood {type(self).__name__}."
+
+    def advice(self) -> str:
+        return " Divide 8-bit images by 255." if self.highest == 1 else ""
+
+    def is_likelihood_of(self, x: Any) -> bool:
+        """Whether p(x|z) is a probability of these values, and no mere score: a Bernoulli has none of grey pixels."""
+        x = np.asarray(x)
+        if self.support == "binary":
+            return bool(np.all((x == 0) | (x == 1)))
+        if self.support == "8-bit":
+            return bool(np.allclose(255 * x, np.round(255 * x), atol=1e-3) and np.all((x >= 0) & (x <= 1)))
+        return bool(np.all(self.supports(tf.convert_to_tensor(x))))
+
+    def nearest(self, x: Tensor) -> Tensor:
+        """x with values out of range brought to the nearest that is in range."""
+        return x if math.isinf(self.lowest) else ops.clip(x, self.lowest, self.highest)
+
+    def within_range(self, x, log_prob):
+        """`log_prob` [..., b] where x [b, ...] is in range, minus infinity elsewhere."""
+        return log_prob if math.isinf(self.lowest) else tf.where(self.supports(x), log_prob, -math.inf)
+
+    def statistics(self) -> dict[str, float]:
+        """What there is to report of the likelihood's own weights."""
         return {}
 
 
+class _OfUnitInterval(Likelihood):
+    """Base of the likelihoods of values in [0, 1]."""
+
+    support = "unit"
+    lowest, highest = 0.0, 1.0
+    mean_range = (0.0, 1.0)
+
+
 @keras.saving.register_keras_serializable(package="keras_vae")
-class Bernoulli(Likelihood):
+class Bernoulli(_OfUnitInterval):
     """Pixels are 0 or 1; the decoder emits logits.
 
     For grey pixels in [0, 1] the same formula is a cross-entropy: a usable loss, but no likelihood.
@@ -72,9 +155,10 @@ class Bernoulli(Likelihood):
         x = ops.convert_to_tensor(x, "float32")
         pixels = math.prod(x.shape[1:])
         logits = ops.reshape(logits, (*ops.shape(logits)[: 1 - len(x.shape)], pixels))  # (..., b, pixels)
-        return ops.sum(ops.reshape(x, (-1, pixels)) * logits, axis=-1) - _sum_softplus(logits)
+        log_prob = ops.sum(ops.reshape(x, (-1, pixels)) * logits, axis=-1) - _sum_softplus(logits)
+        return self.within_range(x, log_prob)
 
-    def log_prob_per_pixel(self, x, logits):
+    def log_prob_per_value(self, x, logits):
         # x log s(l) + (1 - x) log(1 - s(l)) = x l - softplus(l), finite for every finite l
         return x * logits - ops.softplus(logits)
 
@@ -87,14 +171,14 @@ class Bernoulli(Likelihood):
         """Probability of a 1, float32 in [0, 1], shaped like `logits`."""
         return ops.sigmoid(logits)
 
-    def sample(self, logits, seed=None):
+    def sample(self, logits, noise=None):
         """Draws pixels in {0, 1}, float32, shaped like `logits`."""
-        uniform = keras.random.uniform(ops.shape(logits), seed=seed)
+        uniform = noises.get(noise).uniform(ops.shape(logits), "x")
         return ops.cast(uniform < ops.sigmoid(logits), "float32")
 
 
 @keras.saving.register_keras_serializable(package="keras_vae")
-class ContinuousBernoulli(Likelihood):
+class ContinuousBernoulli(_OfUnitInterval):
     """Pixels are real numbers in [0, 1]; the decoder emits logits, as for the Bernoulli.
 
     The density is p(x) = exp(x l - A(l)), A(l) = log((exp(l) - 1) / l), where the logit l is that of the paper's
@@ -115,7 +199,7 @@ class ContinuousBernoulli(Likelihood):
         2019, section 3, in logits.
     """
 
-    def log_prob_per_pixel(self, x, logits):
+    def log_prob_per_value(self, x, logits):
         size = ops.abs(logits)
         # 0.5 l + log(sinh(l / 2) / (l / 2)), whose Taylor series is exact to float32 below 1. The other form, for the
         # rest, subtracts 1 / l from 1 / l in its gradient; a where needs both branches to be finite.
@@ -147,9 +231,9 @@ class ContinuousBernoulli(Likelihood):
         from_edge = 1 / far - ops.exp(-far) / (1 - ops.exp(-far))  # the mean's distance from the nearer of 0 and 1
         return ops.where(size < 1.0, series, ops.where(logits < 0.0, from_edge, 1 - from_edge))
 
-    def sample(self, logits, seed=None):
+    def sample(self, logits, noise=None):
         """Draws pixels in [0, 1], float32, shaped like `logits`, by the inverse of the distribution function."""
-        uniform = keras.random.uniform(ops.shape(logits), seed=seed)
+        uniform = noises.get(noise).uniform(ops.shape(logits), "x")
         size = ops.maximum(ops.abs(logits), 1e-6)  # below that it is uniform, to float32
         from_edge = ops.log1p(uniform * ops.expm1(-size)) / -size
         return ops.where(logits < 0.0, from_edge, 1 - from_edge)
@@ -157,11 +241,11 @@ class ContinuousBernoulli(Likelihood):
 
 @keras.saving.register_keras_serializable(package="keras_vae")
 class Gaussian(Likelihood):
-    """Pixels are N(f(z), scale^2), with one scale for all pixels; the decoder emits the means.
+    """Values are N(f(z), scale^2), with one scale for all of them; the decoder emits the means. Any finite real values.
 
     Args:
-        scale: Float above 0, the standard deviation in units of pixels in [0, 1].
-        learn_scale: Bool, whether the scale is a weight that starts at `scale`.
+        scale: Float above 0, the standard deviation of a value.
+        learn_scale: Bool, whether the standard deviation is learned, starting from `scale`.
 
     Example:
 
@@ -175,7 +259,7 @@ class Gaussian(Likelihood):
         Doersch, Tutorial on Variational Autoencoders, 2016, section 2; with the constants that the tutorial drops.
     """
 
-    def __init__(self, scale=1.0, learn_scale=False, **kwargs):
+    def __init__(self, scale: float = 1.0, learn_scale: bool = False, **kwargs):
         super().__init__(**kwargs)
         self.scale = _checked_scale(scale)
         self.learn_scale = learn_scale
@@ -186,7 +270,7 @@ class Gaussian(Likelihood):
             trainable=learn_scale,
         )
 
-    def log_prob_per_pixel(self, x, mean):
+    def log_prob_per_value(self, x, mean):
         log_scale = ops.convert_to_tensor(self.log_scale)
         return -0.5 * ops.square((x - mean) * ops.exp(-log_scale)) - log_scale - 0.5 * LOG_2PI
 
@@ -195,15 +279,15 @@ class Gaussian(Likelihood):
         return mean
 
     def mean(self, mean):
-        """The mean itself, float32; it may leave [0, 1]."""
+        """The mean itself, float32."""
         return mean
 
-    def sample(self, mean, seed=None):
-        """Draws pixels around `mean`, float32; they may leave [0, 1]."""
-        return mean + ops.exp(self.log_scale) * keras.random.normal(ops.shape(mean), seed=seed)
+    def sample(self, mean, noise=None):
+        """Draws values around `mean`, float32."""
+        return mean + ops.exp(self.log_scale) * noises.get(noise)(ops.shape(mean), "x")
 
     def statistics(self):
-        """The standard deviation of a pixel, learned or not."""
+        """The standard deviation of a value, learned or not."""
         return {"scale": float(ops.exp(self.log_scale))}
 
     def get_config(self):
@@ -211,7 +295,7 @@ class Gaussian(Likelihood):
 
 
 @keras.saving.register_keras_serializable(package="keras_vae")
-class DiscretizedLogistic(Likelihood):
+class DiscretizedLogistic(_OfUnitInterval):
     """Pixels are one of the 256 levels k / 255; the decoder emits the location of a logistic distribution.
 
     The probability of a level is that of the interval of width 1 / 255 around it, and the intervals of 0 and 255 are
@@ -219,7 +303,7 @@ class DiscretizedLogistic(Likelihood):
     nearest level.
 
     Args:
-        scale: Float above 0, the scale of the logistic distribution at the start, in units of pixels in [0, 1].
+        scale: Float above 0, the scale of the logistic distribution at the start; it is learned.
 
     Example:
 
@@ -237,14 +321,14 @@ class DiscretizedLogistic(Likelihood):
 
     support = "8-bit"
 
-    def __init__(self, scale=0.1, **kwargs):
+    def __init__(self, scale: float = 0.1, **kwargs):
         super().__init__(**kwargs)
         self.scale = _checked_scale(scale)
         self.log_scale = self.add_weight(
             name="log_scale", shape=(), initializer=keras.initializers.Constant(math.log(scale))
         )
 
-    def log_prob_per_pixel(self, x, location):
+    def log_prob_per_value(self, x, location):
         level = ops.round(255.0 * x)
         steps_in_scale = ops.exp(-self.log_scale) / 255.0  # of 1 / 255
         lower = (level - 0.5 - 255.0 * location) * steps_in_scale
@@ -271,15 +355,15 @@ class DiscretizedLogistic(Likelihood):
         beyond = ops.softplus(-ops.abs(location) / scale) - ops.softplus(-ops.abs(location - 1) / scale)
         return ops.clip(ops.clip(location, 0.0, 1.0) + scale * beyond, 0.0, 1.0)
 
-    def sample(self, location, seed=None):
+    def sample(self, location, noise=None):
         """Draws pixels k / 255, float32, shaped like `location`."""
-        uniform = keras.random.uniform(ops.shape(location), seed=seed)
+        uniform = noises.get(noise).uniform(ops.shape(location), "x")
         drawn = location + ops.exp(self.log_scale) * (ops.log(uniform) - ops.log1p(-uniform))
         return ops.round(255.0 * ops.clip(drawn, 0.0, 1.0)) / 255.0
 
-    def bits_per_dimension(self, nats, image_shape):
-        """Nats of an image, such as its NLL -> bits for each of the numbers of an image of shape `image_shape`."""
-        return float(nats) / (math.prod(image_shape) * math.log(2.0))
+    def bits_per_dimension(self, nats, event_shape):
+        """Nats of an example, such as its NLL -> bits for each of the numbers of an example of shape `event_shape`."""
+        return float(nats) / (math.prod(event_shape) * math.log(2.0))
 
     def statistics(self):
         """The scale, as learned."""
@@ -320,7 +404,7 @@ LIKELIHOODS = {
 }
 
 
-def get(identifier, **options):
+def get(identifier: Any, **options: Any) -> Likelihood:
     """Returns a likelihood by name, made with `options`, or the likelihood itself.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Likelihoods, priors, objectives and corruptions by name."""
+"""Likelihoods, priors, objectives and the other members of an axis by name."""
 
 from keras_vae.config import InputError
 
@@ -9,16 +9,21 @@ def make(argument, identifier, classes, options):
     Args:
         argument: What the name is of, for errors: "prior".
         identifier: A name, or a dict of the name and parameters: {"name": "vampprior", "num_components": 100}.
-        classes: Dict, name -> class.
+        classes: Dict, name -> class, or None for the name of nothing.
         options: Dict of more parameters.
 
     Raises:
-        InputError: for an unknown name.
+        InputError: for an unknown name, or a parameter that the class does not take.
     """
     if isinstance(identifier, dict):
         options = {**identifier, **options}
         identifier = options.pop("name", None)
-    if identifier not in list(classes):
+    if not isinstance(identifier, str) or identifier not in classes:
         expected = ", ".join(classes)
         raise InputError(f"Unknown {argument}. Expected one of: {expected}. Received: {argument}={identifier!r}")
-    return classes[identifier](**options)
+    if classes[identifier] is None:
+        return None
+    try:
+        return classes[identifier](**options)
+    except TypeError as error:
+        raise InputError(f"Cannot make {argument} {identifier}: {error}") from None

@@ -1,59 +1,267 @@
-"""Networks: functional builders of an encoder and a decoder.
+"""Networks: how an encoder and a decoder are computed.
 
-Each builder is a pair of functions in `NETWORKS`: the encoder's trunk, image -> features, and the decoder's,
-z -> parameters. `build` adds what all have in common. A new network is one pair and one row of the table.
+A network builds the encoder's trunk, x -> features, and the decoder, z -> parameters. `build` adds what all have in
+common: inputs, heads and the condition. A new network is one class and one row of `NETWORKS` below.
 """
 
+import abc
 import math
+from typing import Any, Literal
 
 import keras
 from keras import layers
 
-from keras_vae.layers import Conv2DTranspose, OneHot
+from keras_vae import conditions, named
+from keras_vae.config import InputError
+from keras_vae.layers import Conv2DTranspose
+
+KINDS = {1: "vector", 2: "sequence", 3: "image"}  # number of event dimensions -> what an example is
+
+# The first is uniform within 1 / sqrt(inputs); docs/architecture.md says what each brings.
+INITIALIZERS = {
+    "fan_in_uniform": lambda: keras.initializers.VarianceScaling(1 / 3, mode="fan_in", distribution="uniform"),
+    "glorot_uniform": keras.initializers.GlorotUniform,
+}
+Initializer = Literal["fan_in_uniform", "glorot_uniform"]
+Activation = Literal["relu", "tanh", "elu", "gelu", "silu", "softplus", "sigmoid", "linear"]
+
+
+def kind_of(event_shape: tuple) -> str:
+    """What an example of that shape is: "vector" [n], "sequence" [t, n] or "image" [h, w, c].
+
+    Raises:
+        InputError: for any other shape.
+    """
+    if len(event_shape) not in KINDS:
+        raise InputError(
+            "Expected the shape of a vector (n,), a sequence (t, n) or an image (h, w, c). "
+            f"Received: event_shape={tuple(event_shape)}"
+        )
+    return KINDS[len(event_shape)]
+
+
+def input_name(event_shape: tuple) -> str:
+    """Name of x among the inputs of networks and served models: "image" for images, else "x"."""
+    return "image" if len(event_shape) == 3 else "x"
+
+
+class Network(abc.ABC):
+    """Base class: a pair of builders.
+
+    `kinds` says what the network is for: vectors, sequences, images. `initializer` names the weights of its dense
+    layers at the start, a key of `INITIALIZERS`.
+    """
+
+    kinds: tuple[str, ...] = ("vector", "sequence", "image")
+    initializer = "fan_in_uniform"
+
+    @abc.abstractmethod
+    def encode(self, x: Any, features: Any) -> Any:
+        """Features, float [b, n].
+
+        Args:
+            x: Symbolic tensor [b, ...].
+            features: Symbolic features of the condition, [b, k], or None.
+        """
+
+    @abc.abstractmethod
+    def decode(self, z: Any, output_shape: tuple) -> Any:
+        """Parameters [b, *output_shape], not squashed, from z [b, d], behind which are the features of a condition."""
+
+    def dense(self, units: int, **options: Any) -> layers.Dense:
+        """A dense layer with an initializer of its own, which draws its seed when it is made."""
+        return layers.Dense(units, kernel_initializer=INITIALIZERS[self.initializer](), **options)
+
+
+class MLP(Network):
+    """Dense layers, over the flattened values of x: for examples of any shape.
+
+    Args:
+        hidden: Ints, units of the encoder's hidden layers; the decoder mirrors them.
+        activation: Activation of the hidden layers.
+        initializer: Weights of dense layers at the start: uniform within 1/sqrt(inputs), or Keras's default.
+    """
+
+    def __init__(
+        self,
+        hidden: tuple[int, ...] = (400,),
+        activation: Activation = "relu",
+        initializer: Initializer = "fan_in_uniform",
+    ):
+        self.hidden = _sizes(hidden)
+        self.activation = activation
+        self.initializer = initializer
+
+    def encode(self, x, features):
+        outputs = join(layers.Flatten()(x), features)
+        for units in self.hidden:
+            outputs = self.layer(outputs, units)
+        return outputs
+
+    def decode(self, z, output_shape):
+        outputs = z
+        for units in reversed(self.hidden):
+            outputs = self.layer(outputs, units)
+        return layers.Reshape(output_shape)(self.dense(math.prod(output_shape))(outputs))
+
+    def layer(self, inputs, units):
+        """One hidden layer."""
+        return self.dense(units, activation=self.activation)(inputs)
+
+
+class Linear(MLP):
+    """No hidden layer.
+
+    Args:
+        initializer: Weights of dense layers at the start: uniform within 1/sqrt(inputs), or Keras's default.
+    """
+
+    def __init__(self, initializer: Initializer = "fan_in_uniform"):
+        super().__init__(hidden=(), initializer=initializer)
+
+
+class Gated(MLP):
+    """Like the mlp, of gated layers: (W x + b) * sigmoid(V x + c).
+
+    Args:
+        hidden: Ints, units of the encoder's hidden layers; the decoder mirrors them.
+        initializer: Weights of dense layers at the start: uniform within 1/sqrt(inputs), or Keras's default.
+
+    Reference:
+        Tomczak and Welling, VAE with a VampPrior, 2018, section 5.
+    """
+
+    def __init__(self, hidden: tuple[int, ...] = (300, 300), initializer: Initializer = "fan_in_uniform"):
+        super().__init__(hidden=hidden, initializer=initializer)
+
+    def layer(self, inputs, units):
+        return layers.Multiply()([self.dense(units)(inputs), self.dense(units, activation="sigmoid")(inputs)])
+
+
+class Conv(Network):
+    """3x3 convolutions of stride 2, and transposed ones back from a small feature map.
+
+    Args:
+        hidden: Ints, channels of the encoder's convolutions; the decoder mirrors them.
+        activation: Activation of the hidden layers.
+        dense: Int, units of a dense layer before the latent one; 0 for none.
+        decoder_channels: Int, channels of the decoder's first feature map.
+        padding: Padding of the encoder's strided convolutions.
+        initializer: Weights of dense layers at the start: uniform within 1/sqrt(inputs), or Keras's default.
+    """
+
+    kinds = ("image",)
+
+    def __init__(
+        self,
+        hidden: tuple[int, ...] = (32, 64),
+        activation: Activation = "relu",
+        dense: int = 0,
+        decoder_channels: int = 64,
+        padding: Literal["same", "valid"] = "same",
+        initializer: Initializer = "fan_in_uniform",
+    ):
+        self.hidden = _sizes(hidden)
+        self.activation = activation
+        self.dense_units = dense
+        self.decoder_channels = decoder_channels
+        self.padding = padding
+        self.initializer = initializer
+
+    def encode(self, x, features):
+        outputs = x
+        if features is not None:  # as constant planes
+            height, width, _ = x.shape[1:]
+            planes = layers.Reshape((height, width, features.shape[-1]))(layers.RepeatVector(height * width)(features))
+            outputs = layers.Concatenate()([x, planes])
+        for channels in self.hidden:
+            convolution = layers.Conv2D(channels, 3, strides=2, padding=self.padding, activation=self.activation)
+            outputs = self.block(convolution(outputs))
+        outputs = layers.Flatten()(outputs)
+        return self.dense(self.dense_units, activation=self.activation)(outputs) if self.dense_units else outputs
+
+    def decode(self, z, output_shape):
+        height, width, channels = output_shape
+        factor = 2 ** len(self.hidden)
+        if height % factor or width % factor:
+            raise InputError(
+                f"Networks conv and resnet with {len(self.hidden)} hidden layers need a height and width divisible by "
+                f"{factor}. Received: {height}x{width}. Resize the images, or change the number of hidden layers."
+            )
+        small_map = (height // factor, width // factor, self.decoder_channels)
+        outputs = layers.Reshape(small_map)(self.dense(math.prod(small_map), activation=self.activation)(z))
+        for filters in reversed(self.hidden):
+            convolution = Conv2DTranspose(filters, 3, strides=2, padding="same", activation=self.activation)
+            outputs = self.block(convolution(outputs))
+        return Conv2DTranspose(channels, 3, padding="same")(outputs)
+
+    def block(self, inputs):
+        """What follows on each strided convolution."""
+        return inputs
+
+
+class ResNet(Conv):
+    """Like conv, with a residual block after each convolution but the last: activation(x + F(x)).
+
+    F is two 3x3 convolutions, of which the second starts at 0, so that no normalisation is needed.
+
+    Reference:
+        He et al., Deep Residual Learning, 2016, equation 1; Zhang et al., Fixup Initialization, 2019, section 3.
+    """
+
+    def block(self, inputs):
+        channels = inputs.shape[-1]
+        change = layers.Conv2D(channels, 3, padding="same", activation=self.activation)(inputs)
+        change = layers.Conv2D(channels, 3, padding="same", kernel_initializer="zeros")(change)
+        return layers.Activation(self.activation)(layers.Add()([inputs, change]))
+
+
+NETWORKS: dict[str, type[Network]] = {"linear": Linear, "mlp": MLP, "gated": Gated, "conv": Conv, "resnet": ResNet}
+
+
+def get(identifier: Any, **options: Any) -> Network:
+    """Returns a network by name, made with `options`, or the network itself.
+
+    Raises:
+        InputError: for an unknown name, or an option that the network does not have.
+    """
+    if isinstance(identifier, Network):
+        return identifier
+    return named.make("network", identifier, NETWORKS, options)
 
 
 def build(
-    network,
-    image_shape,
-    latent_dim,
+    network: Any,
+    event_shape: tuple,
+    latent_dim: int,
     *,
-    hidden=(),
-    activation="relu",
-    dense=0,
-    decoder_channels=64,
-    padding="same",
-    initializer="fan_in_uniform",
-    heads=None,
-    code_activation="linear",
-    params_per_channel=1,
-    num_classes=0,
-):
+    heads: dict[str, tuple] | None = None,
+    code_activation: str = "linear",
+    param_shape: tuple | None = None,
+    condition: Any = None,
+    **options: Any,
+) -> tuple[keras.Model, keras.Model]:
     """Builds the encoder and the decoder of a named network.
 
     Args:
-        network: Name of the network, a key of `NETWORKS`.
-        image_shape: Triple (height, width, channels).
+        network: Name of a network, a dict of the name and options, or a `Network`.
+        event_shape: Shape of one example: (n,), (t, n) or (height, width, channels).
         latent_dim: Int, d.
-        hidden: Ints: units (mlp, gated) or channels (conv, resnet) of the encoder's hidden layers; the decoder mirrors
-            them.
-        activation: Name of the hidden layers' activation; the gated network has its own.
-        dense: Int, conv and resnet only: units of a dense layer before the heads; 0 for none.
-        decoder_channels: Int, conv and resnet only: channels of the decoder's first feature map.
-        padding: Conv and resnet only: padding of the encoder's strided convolutions, "same" or "valid".
-        initializer: Weights of dense layers at the start, "fan_in_uniform" or "glorot_uniform".
         heads: Dict: name of each output of the encoder -> its shape (n,); None for z_mean and z_log_var, each (d,).
         code_activation: Name of the activation of the encoder's outputs.
-        params_per_channel: Int, numbers that the decoder emits for each channel of each pixel.
-        num_classes: Int, K, for networks that take a label as well; 0 for none. As a one-hot vector the label joins the
-            flattened pixels (linear, mlp, gated) or, as K constant planes, the channels (conv, resnet), and z.
+        param_shape: Shape of the decoder's output; None for `event_shape`.
+        condition: Name of a condition, or a condition, for networks that take one as well; None for none. Its features
+            join the flattened values of x (linear, mlp, gated) or, as constant planes, the channels (conv, resnet),
+            and z.
+        **options: Options of a network given by name.
 
     Returns:
-        Pair (encoder, decoder) of functional models: image [b, h, w, c] -> a list of the heads, or the one there is;
-        z [b, d] -> parameters [b, h, w, c * params_per_channel], not squashed. With `num_classes` they take lists
-        [image, label] and [z, label], the labels being int64 [b].
+        Pair (encoder, decoder) of functional models: x [b, ...] -> a list of the heads, or the one there is;
+        z [b, d] -> parameters [b, *param_shape], not squashed. With a condition they take lists [x, condition] and
+        [z, condition].
 
     Raises:
-        ValueError: for an unknown name, or an image size that the network cannot produce.
+        InputError: for an unknown name, a network that is not for such examples, or a size that it cannot produce.
 
     Example:
 
@@ -62,45 +270,23 @@ def build(
     >>> encoder.output_names, decoder.output_shape
     (['z_mean', 'z_log_var'], (None, 28, 28, 1))
     """
-    if network not in NETWORKS:
-        raise ValueError(f"Unknown network. Expected one of: {', '.join(NETWORKS)}. Received: network={network!r}")
-    height, width, channels = image_shape
-    output_shape = (height, width, channels * params_per_channel)
-    encode, decode = NETWORKS[network]
-
-    def dense_layer(units, **options):  # each with an initializer of its own, which draws its seed when it is made
-        return layers.Dense(units, kernel_initializer=INITIALIZERS[initializer](), **options)
-
-    image = keras.Input(image_shape, name="image")
-    image_inputs, label = _with_label(image, num_classes)
-    features = encode(image, label, dense_layer, hidden=hidden, activation=activation, dense=dense, padding=padding)
+    event_shape, made, condition = tuple(event_shape), get(network, **options), conditions.get(condition)
+    if kind_of(event_shape) not in made.kinds:
+        fitting = ", ".join(name for name, cls in NETWORKS.items() if kind_of(event_shape) in cls.kinds)
+        raise InputError(
+            f"Network {network} is for {' or '.join(made.kinds)} data, and shape {event_shape} is that of a "
+            f"{kind_of(event_shape)}. Expected one of: {fitting}."
+        )
+    x = keras.Input(event_shape, name=input_name(event_shape))
+    inputs, features = _with_condition(x, condition)
+    outputs = made.encode(x, features)
     heads = heads or {"z_mean": (latent_dim,), "z_log_var": (latent_dim,)}
-    codes = [dense_layer(size, activation=code_activation, name=head)(features) for head, (size,) in heads.items()]
+    codes = [made.dense(size, activation=code_activation, name=head)(outputs) for head, (size,) in heads.items()]
+    encoder = keras.Model(inputs, codes[0] if len(codes) == 1 else codes, name="encoder")
     z = keras.Input((latent_dim,), name="z")
-    z_inputs, label = _with_label(z, num_classes)
-    params = decode(
-        _joined(z, label),
-        dense_layer,
-        output_shape,
-        hidden=hidden,
-        activation=activation,
-        decoder_channels=decoder_channels,
-    )
-    encoder = keras.Model(image_inputs, codes[0] if len(codes) == 1 else codes, name="encoder")
-    return encoder, keras.Model(z_inputs, params, name="decoder")
-
-
-def _with_label(inputs, num_classes):
-    """(what a model takes, the one-hot label [b, K] or None)."""
-    if not num_classes:
-        return inputs, None
-    label = keras.Input((), dtype="int64", name="label")
-    return [inputs, label], OneHot(num_classes)(label)
-
-
-def _joined(features, label):
-    """Vectors [b, n] with the one-hot label [b, K], if there is one, behind them."""
-    return features if label is None else layers.Concatenate()([features, label])
+    inputs, features = _with_condition(z, condition)
+    params = made.decode(join(z, features), tuple(param_shape or event_shape))
+    return encoder, keras.Model(inputs, params, name="decoder")
 
 
 def build_latent(input_dim, latent_dim, *, hidden=(), activation="relu", initializer="fan_in_uniform"):
@@ -111,7 +297,7 @@ def build_latent(input_dim, latent_dim, *, hidden=(), activation="relu", initial
         latent_dim: Int, d2.
         hidden: Ints, units of the encoder's hidden layers; the decoder mirrors them.
         activation: Name of the hidden layers' activation.
-        initializer: As for `build`.
+        initializer: As for `MLP`.
 
     Returns:
         Pair (encoder, decoder) of functional models: z1 [b, d1] -> [z_mean, z_log_var], each [b, d2];
@@ -124,141 +310,35 @@ def build_latent(input_dim, latent_dim, *, hidden=(), activation="relu", initial
     >>> encoder.output_names, decoder.output_names
     (['z_mean', 'z_log_var'], ['mean', 'log_var'])
     """
+    mlp = MLP(hidden, activation, initializer)
 
-    def gaussian_network(inputs, units, output_dim, heads, name):
-        features = inputs
+    def network(inputs, units, heads, name):
+        outputs = inputs
         for each in units:
-            features = layers.Dense(each, activation=activation, kernel_initializer=INITIALIZERS[initializer]())(
-                features
-            )
-        outputs = [
-            layers.Dense(output_dim, kernel_initializer=INITIALIZERS[initializer](), name=head)(features)
-            for head in heads
-        ]
-        return keras.Model(inputs, outputs, name=name)
+            outputs = mlp.layer(outputs, each)
+        return keras.Model(inputs, [mlp.dense(size, name=head)(outputs) for head, size in heads.items()], name=name)
 
     below, z = keras.Input((input_dim,), name="z_below"), keras.Input((latent_dim,), name="z")
-    encoder = gaussian_network(below, hidden, latent_dim, ("z_mean", "z_log_var"), "upper_encoder")
-    return encoder, gaussian_network(z, hidden[::-1], input_dim, ("mean", "log_var"), "upper_decoder")
+    encoder = network(below, hidden, {"z_mean": latent_dim, "z_log_var": latent_dim}, "upper_encoder")
+    return encoder, network(z, hidden[::-1], {"mean": input_dim, "log_var": input_dim}, "upper_decoder")
 
 
-def encode_mlp(image, label, dense_layer, *, hidden, activation, **_):
-    """784-h-...: dense layers over flattened pixels. With no hidden layers this is the linear encoder."""
-    features = _joined(layers.Flatten()(image), label)
-    for units in hidden:
-        features = dense_layer(units, activation=activation)(features)
-    return features
+def join(values: Any, features: Any) -> Any:
+    """Vectors [b, n] with the features of a condition [b, k], if there is one, behind them."""
+    return values if features is None else layers.Concatenate()([values, features])
 
 
-def decode_mlp(z, dense_layer, output_shape, *, hidden, activation, **_):
-    """The mirror image of `encode_mlp`."""
-    features = z
-    for units in reversed(hidden):
-        features = dense_layer(units, activation=activation)(features)
-    return layers.Reshape(output_shape)(dense_layer(math.prod(output_shape))(features))
+def _with_condition(inputs, condition):
+    """(what a model takes, the features of the condition [b, k] or None)."""
+    if condition is None:
+        return inputs, None
+    given = keras.Input(condition.event_shape, dtype=condition.event_dtype, name=condition.field)
+    config = {**condition.get_config(), "name": f"{condition.field}_features"}
+    return [inputs, given], type(condition).from_config(config)(given)
 
 
-def encode_gated(image, label, dense_layer, *, hidden, **_):
-    """Like `encode_mlp`, of gated layers."""
-    features = _joined(layers.Flatten()(image), label)
-    for units in hidden:
-        features = gated_layer(features, dense_layer, units)
-    return features
-
-
-def decode_gated(z, dense_layer, output_shape, *, hidden, **_):
-    """The mirror image of `encode_gated`."""
-    features = z
-    for units in reversed(hidden):
-        features = gated_layer(features, dense_layer, units)
-    return layers.Reshape(output_shape)(dense_layer(math.prod(output_shape))(features))
-
-
-def gated_layer(features, dense_layer, units):
-    """(W x + b) * sigmoid(V x + c).
-
-    Reference:
-        Tomczak and Welling, VAE with a VampPrior, 2018, section 5.
-    """
-    return layers.Multiply()([dense_layer(units)(features), dense_layer(units, activation="sigmoid")(features)])
-
-
-def encode_conv(image, label, dense_layer, *, hidden, activation, dense, padding, residual=False):
-    """3x3 convolutions of stride 2, one for each entry of `hidden`."""
-    features = image
-    if label is not None:
-        height, width, _ = image.shape[1:]
-        planes = layers.Reshape((height, width, label.shape[-1]))(layers.RepeatVector(height * width)(label))
-        features = layers.Concatenate()([image, planes])
-    for channels in hidden:
-        features = layers.Conv2D(channels, 3, strides=2, padding=padding, activation=activation)(features)
-        if residual:
-            features = residual_block(features, activation)
-    features = layers.Flatten()(features)
-    return dense_layer(dense, activation=activation)(features) if dense else features
-
-
-def decode_conv(z, dense_layer, output_shape, *, hidden, activation, decoder_channels, residual=False):
-    """A dense layer to a small feature map, then 3x3 transposed convolutions of stride 2."""
-    height, width, channels = output_shape
-    factor = 2 ** len(hidden)
-    if height % factor or width % factor:
-        raise ValueError(
-            f"Networks conv and resnet with {len(hidden)} hidden layers need a height and width divisible by {factor}. "
-            f"Received: {height}x{width}. Resize the images, or change the number of hidden layers."
-        )
-    small_map = (height // factor, width // factor, decoder_channels)
-    features = dense_layer(math.prod(small_map), activation=activation)(z)
-    features = layers.Reshape(small_map)(features)
-    for filters in reversed(hidden):
-        features = Conv2DTranspose(filters, 3, strides=2, padding="same", activation=activation)(features)
-        if residual:
-            features = residual_block(features, activation)
-    return Conv2DTranspose(channels, 3, padding="same")(features)
-
-
-def encode_resnet(image, label, dense_layer, **options):
-    """`encode_conv` with a residual block after each convolution."""
-    return encode_conv(image, label, dense_layer, residual=True, **options)
-
-
-def decode_resnet(z, dense_layer, output_shape, **options):
-    """`decode_conv` with a residual block after each transposed convolution but the last."""
-    return decode_conv(z, dense_layer, output_shape, residual=True, **options)
-
-
-def residual_block(features, activation):
-    """activation(x + F(x)), F two 3x3 convolutions of which the second starts at 0, so that no normalisation is needed.
-
-    Reference:
-        He et al., Deep Residual Learning, 2016, equation 1; Zhang et al., Fixup Initialization, 2019, section 3.
-    """
-    channels = features.shape[-1]
-    change = layers.Conv2D(channels, 3, padding="same", activation=activation)(features)
-    change = layers.Conv2D(channels, 3, padding="same", kernel_initializer="zeros")(change)
-    return layers.Activation(activation)(layers.Add()([features, change]))
-
-
-def encode_linear(image, label, dense_layer, **_):
-    """No hidden layer."""
-    return encode_mlp(image, label, dense_layer, hidden=(), activation=None)
-
-
-def decode_linear(z, dense_layer, output_shape, **_):
-    """No hidden layer."""
-    return decode_mlp(z, dense_layer, output_shape, hidden=(), activation=None)
-
-
-# The first is uniform within 1 / sqrt(inputs); docs/architecture.md says what each brings.
-INITIALIZERS = {
-    "fan_in_uniform": lambda: keras.initializers.VarianceScaling(1 / 3, mode="fan_in", distribution="uniform"),
-    "glorot_uniform": keras.initializers.GlorotUniform,
-}
-
-NETWORKS = {
-    "linear": (encode_linear, decode_linear),
-    "mlp": (encode_mlp, decode_mlp),
-    "gated": (encode_gated, decode_gated),
-    "conv": (encode_conv, decode_conv),
-    "resnet": (encode_resnet, decode_resnet),
-}
+def _sizes(hidden):
+    hidden = tuple(hidden)
+    if not all(isinstance(size, int) and size >= 1 for size in hidden):
+        raise InputError(f"Invalid value for argument `hidden`. Expected ints of at least 1. Received: hidden={hidden}")
+    return hidden

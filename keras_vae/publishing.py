@@ -65,7 +65,7 @@ def publish(run, to, export=True):
                 write_bytes(folder / name, content)
             if export:
                 serving.export_saved_models(plain, folder / "export", binarization=config.data.binarization)
-            text = _card(config, {"data": data, **facts}, card, type(plain).__name__, list(pictures), export)
+            text = _card(config, {"data": data, **facts}, card, plain, list(pictures), export)
             write_bytes(folder / "README.md", text.encode(errors="backslashreplace"))
     except OSError as error:
         raise InputError(f"Cannot write {to}: {error.strerror or error}.") from None
@@ -88,18 +88,18 @@ def _code(text, language):
     return f"{fence}{language}\n{text}\n{fence}"
 
 
-def _card(config, facts, card, kind, pictures, export):
+def _card(config, facts, card, model, pictures, export):
     """README.md of a published folder."""
     data, protocol = facts["data"], card["protocol"]
-    height, width, channels = data["image_shape"]
+    kind, shape = type(model).__name__, " x ".join(map(str, model.event_shape))
     rows = "\n".join(
         f"| {_span(row['name'])} | {_plain(row['value'])} | {_plain(row['unit'])} |" for row in result_rows(card)
     )
     measured = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in protocol.items() if value is not None)
     versions = ", ".join(f"{name} {number}" for name, number in facts.get("versions", {}).items())
     picture = "".join(f"![What it makes]({name})\n\n" for name in pictures)
-    tasks = {"Autoencoder": "model.reconstruct(images)", "ConditionalVAE": "model.generate([0, 1, 2], seed=1)"}
-    task = tasks.get(kind, "model.generate(64, seed=1)")
+    condition = f", condition=np.arange(64) % {model.condition.num_classes}" if model.takes_labels else ""
+    task = "model.reconstruct(images)" if kind == "Autoencoder" else f"model.generate(64, seed=1{condition})"
     served = "`export/` holds SavedModels for TensorFlow Serving.\n" if export else ""
     return f"""---
 library_name: keras_vae
@@ -111,8 +111,8 @@ datasets:
 
 # {_plain(config.preset)} on {_plain(data["name"])}
 
-{picture}A trained `{kind}` of keras_vae with {config.model.latent_dim} latent dimensions, for images of
-{height} x {width} x {channels}. It saw {data["train_images"]:,} of them.
+{picture}A trained `{kind}` of keras_vae with {config.model.latent_dim} latent dimensions, for examples of the
+shape {shape}. It saw {data["train_images"]:,} of them.
 
 ## Use
 
@@ -120,7 +120,7 @@ datasets:
 import keras_vae
 
 model = keras_vae.{kind}.from_preset("path/to/this/folder")
-images = {task}  # float32 [n, {height}, {width}, {channels}], pixels in [0, 1]
+images = {task}  # float32 [n, {shape.replace(" x ", ", ")}]
 ```
 
 `keras-vae reconstruct FOLDER` and the other commands take the folder too. Reading it executes nothing: config.json

@@ -411,7 +411,7 @@ def _optimizer(training, steps_per_epoch):
 def _picture(model, images, config):
     """What is drawn during training: samples of a VAE, reconstructions of an autoencoder, always of the same seed."""
     if model.takes_labels:
-        return lambda: model.generate(np.arange(64) % model.num_classes, seed=config.training.seed)
+        return lambda: model.generate(64, config.training.seed, np.arange(64) % model.condition.num_classes)
     if hasattr(model, "generate"):
         return lambda: model.generate(64, seed=config.training.seed)
     shown = data.to_pixels(images.test.images[:64])

@@ -14,7 +14,7 @@ from keras_vae.models import build_model
 class Case:
     name: str
     values: dict = field(default_factory=dict)
-    image_shape: tuple[int, int, int] = (8, 8, 1)
+    shape: tuple[int, ...] = (8, 8, 1)
 
     def __str__(self):
         return self.name
@@ -31,11 +31,11 @@ CASES = (
     Case("mlp-two-layers-tanh", {"hidden": (12, 8), "activation": "tanh"}),
     Case("conv", {**CONV, "dense": 7}),
     Case("conv-valid-padding", {**CONV, "padding": "valid"}),
-    Case("conv-not-square", {**CONV, "dense": 7}, image_shape=(8, 12, 1)),
-    Case("conv-colour", {**CONV, "likelihood": "gaussian"}, image_shape=(8, 8, 3)),
-    Case("mlp-colour-not-square", image_shape=(5, 7, 3)),
+    Case("conv-not-square", {**CONV, "dense": 7}, shape=(8, 12, 1)),
+    Case("conv-colour", {**CONV, "likelihood": "gaussian"}, shape=(8, 8, 3)),
+    Case("mlp-colour-not-square", shape=(5, 7, 3)),
     Case("gated", {"network": "gated"}),
-    Case("resnet", {**CONV, "network": "resnet", "likelihood": "discretized_logistic"}, image_shape=(8, 8, 3)),
+    Case("resnet", {**CONV, "network": "resnet", "likelihood": "discretized_logistic"}, shape=(8, 8, 3)),
     Case("gaussian", {"likelihood": "gaussian"}),
     Case("gaussian-narrow", {"likelihood": "gaussian", "scale": 0.3}),
     Case("gaussian-learned", {"likelihood": "gaussian", "scale": 0.5, "learn_scale": True}),
@@ -72,6 +72,10 @@ CASES = (
             "objective": "dreg",
         },
     ),
+    Case("vector", {"likelihood": "gaussian"}, shape=(7,)),
+    Case("vector-unit-interval", {"likelihood": "continuous_bernoulli", "network": "gated"}, shape=(7,)),
+    Case("sequence", {"likelihood": "gaussian", "learn_scale": True}, shape=(6, 2)),
+    Case("image-four-channels", {"likelihood": "gaussian"}, shape=(4, 6, 4)),
     Case("conditional", {"model": "conditional_vae", "num_classes": 3}),
     Case("conditional-conv", {**CONV, "model": "conditional_vae", "num_classes": 3, "objective": "iwae"}),
     Case("autoencoder", AUTOENCODER),
@@ -87,7 +91,7 @@ QUICK = {
     "linear", "mlp", "mlp-two-layers-tanh", "conv-valid-padding", "conv-not-square", "gated", "resnet",
     "gaussian-learned", "continuous-bernoulli", "warm-up", "free-bits", "miwae", "beta-tc", "gaussian-mixture",
     "full-covariance-iwae", "hierarchical-three-layers", "conditional-conv", "sparse-autoencoder", "denoising-gaussian",
-    "denoising-masking",
+    "denoising-masking", "vector", "sequence", "image-four-channels",
 }  # fmt: skip
 
 
@@ -108,7 +112,7 @@ def config(case):
 def build(case, seed=1):
     """The untrained model of a case. The same seed gives the same weights and the same noise."""
     keras.utils.set_random_seed(seed)
-    return build_model(config(case).model, case.image_shape, seed=seed)
+    return build_model(config(case).model, case.shape, seed=seed)
 
 
 def labels(case, count=8):
@@ -124,5 +128,7 @@ def inputs(case, x):
 
 
 def images(case, count=8, seed=0):
-    """Grey-valued images in [0, 1] for a case."""
-    return np.random.default_rng(seed).uniform(size=(count, *case.image_shape)).astype("float32")
+    """Examples of a case: values in [0, 1], or any real ones for data that are no grey or colour images."""
+    if config(case).model.likelihood == "gaussian" and (len(case.shape) < 3 or case.shape[-1] > 3):
+        return np.random.default_rng(seed).normal(size=(count, *case.shape)).astype("float32")
+    return np.random.default_rng(seed).uniform(size=(count, *case.shape)).astype("float32")

@@ -20,7 +20,8 @@ def met(cases):
     for case in cases:
         for name, value in vars(config(case).model).items():
             found.add((name, value != FIELDS[name].default if name in SIZES else value))
-        found |= {("channels", case.image_shape[2]), ("square", case.image_shape[0] == case.image_shape[1])}
+        found |= {("rank", len(case.shape)), ("channels", case.shape[-1] if len(case.shape) == 3 else None)}
+        found |= {("square", case.shape[0] == case.shape[1])} if len(case.shape) == 3 else set()
     return found
 
 

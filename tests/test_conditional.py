@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 from cases import Case, build, images, labels
 
-from keras_vae import ConditionalVAE, cli, evaluation, networks
+from keras_vae import VAE, cli, evaluation, networks
+from keras_vae.conditions import Label, Vector
 from keras_vae.config import InputError
 from keras_vae.priors import VampPrior
 
@@ -41,7 +42,7 @@ def test_label_joins_pixels_and_z_of_an_mlp():
 
 @pytest.mark.parametrize("network", ["conv", "resnet"])
 def test_label_joins_the_channels_of_a_convolution_as_constant_planes(network):
-    encoder, decoder = networks.build(network, (8, 8, 1), 2, hidden=(4,), decoder_channels=5, num_classes=3)
+    encoder, decoder = networks.build(network, (8, 8, 1), 2, hidden=(4,), decoder_channels=5, condition=Label(3))
     joined = next(layer for layer in encoder.layers if isinstance(layer, keras.layers.Concatenate)).output
     planes = np.broadcast_to(one_hot(Y)[:, None, None], (8, 8, 8, 3))
     np.testing.assert_array_equal(
@@ -53,15 +54,15 @@ def test_label_joins_the_channels_of_a_convolution_as_constant_planes(network):
 def test_each_of_several_draws_is_decoded_under_the_label_of_its_own_image():
     model = build(CASE)
     z = tf.random.stateless_normal((3, 8, 3), [0, 1])
-    together = model.log_likelihood((X, Y), z)
-    alone = [model.log_likelihood((X, Y), z[s : s + 1])[0] for s in range(3)]
+    together = model.log_likelihood(X, z, Y)
+    alone = [model.log_likelihood(X, z[s : s + 1], Y)[0] for s in range(3)]
     np.testing.assert_allclose(together, alone, rtol=1e-5)
-    assert np.abs(together - model.log_likelihood((X, (Y + 1) % 3), z)).min() > 1e-4
+    assert np.abs(together - model.log_likelihood(X, z, (Y + 1) % 3)).min() > 1e-4
 
 
 def test_interpolation_stays_in_the_class_of_its_ends():
     model = build(CASE)
-    path = np.asarray(model.interpolate(X[:3], X[3:6], Y[:3], steps=4))
+    path = np.asarray(model.interpolate(X[:3], X[3:6], steps=4, condition=Y[:3]))
     z_start, z_end = (np.asarray(model.code(x, Y[:3])) for x in (X[:3], X[3:6]))
     for step in range(4):
         expected = model.decode(z_start + step / 3 * (z_end - z_start), Y[:3])
@@ -78,7 +79,12 @@ def test_label_decides_the_image_where_nothing_else_does():
     assert logs["loss"][-1] < 3 and logs["kl_loss"][-1] < 0.5  # nothing is left for z to say
     every = np.arange(3)
     others = classes[(every + 1) % 3]
-    assert np.abs(model.generate(every, seed=1) - classes).mean() < 0.05 < 0.3 < np.abs(classes - others).mean()
+    assert (
+        np.abs(model.generate(150, 1, np.repeat(every, 50)) - np.repeat(classes, 50, axis=0)).mean()
+        < 0.05
+        < 0.3
+        < np.abs(classes - others).mean()
+    )
     assert np.abs(model.reconstruct(classes, (every + 1) % 3) - others).mean() < 0.05
     right, wrong = (model.evaluate(classes, labels, verbose=0)[0] for labels in (every, every[::-1].copy()))
     assert wrong > right + 20
@@ -117,23 +123,24 @@ BAD_CALLS = {
     "fit on one-hot": (lambda model: model.fit(X, one_hot(Y), verbose=0), r"shape \(8, 3\)"),
     "dataset without": (lambda model: model.fit(tf.data.Dataset.from_tensor_slices(X).batch(4), verbose=0), NONE),
     "dataset of floats": (lambda model: model.fit(pairs(Y.astype(float)), verbose=0), FLOAT),
-    "dataset out of range": (lambda model: model.fit(pairs(Y + 1), verbose=0), "in a dataset"),
+    "dataset out of range": (lambda model: model.fit(pairs(Y + 1), verbose=0), "labels from 1 to 3"),
     "generator without": (lambda model: model.fit(((X[:4],) for _ in range(2)), verbose=0, shuffle=False), NONE),
     "validation without": (lambda model: model.fit(X, Y, validation_data=(X,), verbose=0), NONE),
     "fit on too few": (lambda model: model.fit(X, Y[:3], verbose=0), COUNT),
     "evaluate too few": (lambda model: model.evaluate(X, Y[:3], verbose=0), COUNT),
     "evaluate without": (lambda model: model.evaluate(X, verbose=0), NONE),
-    "evaluate a dataset": (lambda model: model.evaluate(pairs(Y + 1), verbose=0), "in a dataset"),
+    "evaluate a dataset": (lambda model: model.evaluate(pairs(Y + 1), verbose=0), "labels from 1 to 3"),
     "encode without": (lambda model: model.encode(X), NONE),
     "encode too few": (lambda model: model.encode(X, Y[:3]), COUNT),
     "call on too few": (lambda model: model((X, Y[:3])), COUNT),
     "call without": (lambda model: model(X), NONE),
     "reconstruct out of range": (lambda model: model.reconstruct(X, Y + 1), RANGE),
-    "interpolate too few": (lambda model: model.interpolate(X, X, Y[:3]), COUNT),
+    "interpolate too few": (lambda model: model.interpolate(X, X, condition=Y[:3]), COUNT),
     "decode too few": (lambda model: model.decode(np.zeros((8, 3)), Y[:3]), COUNT),
     "decode out of range": (lambda model: model.decode(np.zeros((8, 3)), Y + 1), RANGE),
-    "generate a number": (lambda model: model.generate(4), r"shape \(\)"),
-    "generate out of range": (lambda model: model.generate([7]), "labels from 7 to 7"),
+    "generate without": (lambda model: model.generate(4), NONE),
+    "generate too few": (lambda model: model.generate(4, condition=[1, 2]), "2 labels for 4"),
+    "generate out of range": (lambda model: model.generate(1, condition=[7]), "labels from 7 to 7"),
 }
 
 
@@ -162,18 +169,51 @@ def test_a_graph_refuses_a_label_out_of_range_with_the_weights_before_it():
 @pytest.mark.parametrize("num_classes", [0, -1, 2.0, None, "ten"])
 def test_bad_number_of_classes_is_refused_by_name(num_classes):
     with pytest.raises(InputError, match="`num_classes`"):
-        ConditionalVAE(*networks.build("linear", (8, 8, 1), 2, num_classes=3), num_classes=num_classes)
+        Label(num_classes)
+    with pytest.raises(InputError, match="`size`"):
+        Vector(num_classes)
 
 
 def test_networks_that_take_no_label_are_refused():
-    with pytest.raises(InputError, match=r"`encoder` must take a list of \(None, 8, 8, 1\) and labels"):
-        ConditionalVAE(*networks.build("linear", (8, 8, 1), 2), num_classes=3)
+    with pytest.raises(InputError, match=r"`encoder` must take a list of \(None, 8, 8, 1\) and a condition"):
+        VAE(*networks.build("linear", (8, 8, 1), 2), condition=Label(3))
+
+
+def test_a_condition_for_a_model_without_one_is_refused():
+    model = VAE(*networks.build("linear", (8, 8, 1), 2))
+    for call in (
+        lambda: model.encode(X, Y),
+        lambda: model.decode(np.zeros((8, 2)), Y),
+        lambda: model.generate(8, 1, Y),
+    ):
+        with pytest.raises(InputError, match="has no condition"):
+            call()
+
+
+def test_one_condition_is_that_of_all_that_are_generated():
+    model = build(CASE)
+    np.testing.assert_array_equal(model.generate(3, 1, 2), model.generate(3, 1, [2, 2, 2]))
+
+
+def test_a_vector_joins_pixels_and_z():
+    condition = Vector(2)
+    model = VAE(*networks.build("linear", (8, 8, 1), 3, condition=condition), condition=condition)
+    c = np.random.default_rng(0).normal(size=(8, 2)).astype("float32")
+    weights = [np.asarray(weight, "float64") for weight in model.encoder.weights[:2]]
+    np.testing.assert_allclose(
+        model.encode(X, c)[0], np.concatenate([X.reshape(8, -1), c], axis=1) @ weights[0] + weights[1], atol=1e-5
+    )
+    assert model.generate(3, 1, [0.5, -1.0]).shape == (3, 8, 8, 1)
+    model.compile()
+    model.fit(X, c, verbose=0)
+    with pytest.raises(InputError, match=r"finite numbers of shape \(n, 2\)"):
+        model.fit(X, np.full_like(c, np.nan), verbose=0)
 
 
 def test_a_prior_whose_pseudo_inputs_have_no_labels_is_refused():
     for prior in ("vampprior", VampPrior(3)):
         with pytest.raises(InputError, match="no vampprior"):
-            ConditionalVAE(*networks.build("linear", (8, 8, 1), 2, num_classes=3), num_classes=3, prior=prior)
+            VAE(*networks.build("linear", (8, 8, 1), 2, condition=Label(3)), condition=Label(3), prior=prior)
 
 
 # -- the command line -----------------------------------------------------------------------------------------------
@@ -197,8 +237,8 @@ def test_generate_takes_a_label(run, tmp_path, capsys):
     for name, options in (("threes", ["--label", "3"]), ("all", [])):
         assert cli.main(["generate", str(run), "--count", "12", *options, "--to", str(tmp_path / f"{name}.npy")]) == 0
     model = keras.saving.load_model(run / "model.keras")
-    np.testing.assert_allclose(np.load(tmp_path / "threes.npy"), model.generate([3] * 12, seed=0), atol=1e-6)
-    np.testing.assert_allclose(np.load(tmp_path / "all.npy"), model.generate([*range(10), 0, 1], seed=0), atol=1e-6)
+    np.testing.assert_allclose(np.load(tmp_path / "threes.npy"), model.generate(12, 0, 3), atol=1e-6)
+    np.testing.assert_allclose(np.load(tmp_path / "all.npy"), model.generate(12, 0, [*range(10), 0, 1]), atol=1e-6)
     capsys.readouterr()
     assert cli.main(["generate", str(run), "--label", "10"]) == 2
     assert "integers from 0 to 9" in capsys.readouterr().err

@@ -133,14 +133,10 @@ def test_sampling_computes_in_float32_under_mixed_precision():
 # -- corruptions ------------------------------------------------------------------------------------------------
 
 
-def test_gaussian_corruption_is_clipped_gaussian_noise():
+def test_gaussian_corruption_is_gaussian_noise():
     x = np.full((DRAWS, 1), 0.6, "float32")
     noisy = GaussianCorruption(0.3, seed=2)(x).numpy()[:, 0]
-    assert noisy.min() == 0 and noisy.max() == 1
-    law = scipy.stats.norm(0.6, 0.3)
-    for low in (0.2, 0.5, 0.6, 0.9):
-        assert np.mean(noisy <= low) == pytest.approx(law.cdf(low), abs=5 * 0.5 / np.sqrt(DRAWS))
-    assert np.mean(noisy == 0) == pytest.approx(law.cdf(0), abs=5 * 0.15 / np.sqrt(DRAWS))
+    assert scipy.stats.kstest(noisy, scipy.stats.norm(0.6, 0.3).cdf).pvalue > 1e-4
 
 
 def test_masking_sets_the_share_to_zero_and_leaves_the_rest():

@@ -145,7 +145,7 @@ def variance_of(name, params, mean):
 def test_mean_is_the_mean_of_samples_and_spread_is_right(name):
     likelihood = make(name)
     params = np.broadcast_to(np.float32([[-0.1, 0.0, 0.4, 1.0]]), (40_000, 4))
-    samples = np.asarray(likelihood.sample(params, seed=1))
+    samples = np.asarray(likelihood.sample(params, noise=1))
     mean = np.asarray(likelihood.mean(params))[0]
     variance = variance_of(name, params[0], mean)
     assert np.all(np.abs(samples.mean(axis=0) - mean) < 5 * np.sqrt(variance / 40_000))
@@ -157,8 +157,8 @@ def test_mean_is_the_mean_of_samples_and_spread_is_right(name):
 @pytest.mark.parametrize("name", ORACLES)
 def test_samples_follow_the_seed(name):
     likelihood = make(name)
-    np.testing.assert_array_equal(likelihood.sample(PARAMS, seed=1), likelihood.sample(PARAMS, seed=1))
-    assert np.mean(np.asarray(likelihood.sample(PARAMS, seed=1)) != likelihood.sample(PARAMS, seed=2)) > 0.05
+    np.testing.assert_array_equal(likelihood.sample(PARAMS, noise=1), likelihood.sample(PARAMS, noise=1))
+    assert np.mean(np.asarray(likelihood.sample(PARAMS, noise=1)) != likelihood.sample(PARAMS, noise=2)) > 0.05
     assert np.mean(np.asarray(likelihood.sample(PARAMS)) != likelihood.sample(PARAMS)) > 0.05
 
 
@@ -195,7 +195,9 @@ def test_continuous_bernoulli_is_not_the_bernoulli_of_grey_pixels():
 
 @pytest.mark.parametrize("logit", [-1e4, -30.0, -1e-3, 0.0, 1e-6, 2.0, 1e4])
 def test_continuous_bernoulli_samples_have_the_distribution_of_its_density(logit):
-    samples = np.asarray(likelihoods.ContinuousBernoulli().sample(np.full(20_000, logit, "float32"), seed=3), "float64")
+    samples = np.asarray(
+        likelihoods.ContinuousBernoulli().sample(np.full(20_000, logit, "float32"), noise=3), "float64"
+    )
     assert samples.min() >= 0 and samples.max() <= 1
 
     def cdf(x):  # of 1 - x where logit > 0, whose density falls from 0 on
@@ -232,7 +234,7 @@ def test_discretized_logistic_takes_other_pixels_for_the_nearest_level():
     likelihood = likelihoods.DiscretizedLogistic()
     exact = likelihood.log_prob(np.round(255 * X) / np.float32(255), PARAMS)
     np.testing.assert_allclose(likelihood.log_prob(X, PARAMS), exact, rtol=1e-6)
-    samples = 255 * np.asarray(likelihood.sample(0.1 * PARAMS + 0.5, seed=1))
+    samples = 255 * np.asarray(likelihood.sample(0.1 * PARAMS + 0.5, noise=1))
     np.testing.assert_allclose(samples, np.round(samples), atol=1e-4)
     assert len(np.unique(np.round(samples))) > 50 and samples.min() >= 0 and samples.max() <= 255
 

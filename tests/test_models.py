@@ -29,6 +29,10 @@ def case_of(name):
     return BY_NAME[name]
 
 
+def as_list(x):
+    return x if isinstance(x, list) else [x]
+
+
 def is_vae(case):
     return config(case).model.model != "autoencoder"
 
@@ -94,11 +98,11 @@ def log_prob_by_numpy(settings, x, params):
         log_prob = np.log(upper - np.where(level == 0, 0, cdf((level - 0.5) / 255)))
     else:
         log_prob = scipy.stats.norm(params, settings.scale).logpdf(x)
-    return log_prob.sum((1, 2, 3))
+    return log_prob.reshape(len(x), -1).sum(-1)
 
 
 def mean_by_numpy(settings, params):
-    """The mean of p(x|z), in float64, clipped to [0, 1]."""
+    """The mean of p(x|z), in float64."""
     if settings.likelihood == "bernoulli":
         return 1 / (1 + np.exp(-params))
     if settings.likelihood == "continuous_bernoulli":
@@ -107,7 +111,7 @@ def mean_by_numpy(settings, params):
     if settings.likelihood == "discretized_logistic":
         edges = (np.arange(255) + 0.5) / 255  # a level is the number of edges below it
         return scipy.stats.logistic(params[..., None], 0.1).sf(edges).mean(axis=-1)
-    return np.clip(params, 0, 1)
+    return params
 
 
 def normal_log_prob(z, mean, log_var):
@@ -196,7 +200,7 @@ def test_evaluate_gives_the_numbers_of_numpy(case, no_noise):
     logs = evaluate(model, x, *labels(case, 7), batch_size=4)  # the last batch is smaller, and weighs less
     expected = {name: value.mean() for name, value in terms_by_numpy(model, case, x).items()}
     assert logs == pytest.approx(expected, rel=1e-5)
-    wrong = {name: value / np.prod(case.image_shape) for name, value in expected.items()}  # mean over pixels
+    wrong = {name: value / np.prod(case.shape) for name, value in expected.items()}  # mean over pixels
     assert wrong["reconstruction_loss"] != pytest.approx(logs["reconstruction_loss"], rel=0.9)
 
 
@@ -423,15 +427,17 @@ def test_predict_is_reconstruct_without_noise_or_corruption(case):
 )
 def test_generate_decodes_draws_from_the_prior_by_seed(case):
     model, y = build(case), labels(case, 6)
-    what = y[0] if y else 6
-    generated = np.asarray(model.generate(what, seed=3))
-    assert generated.shape == (6, *case.image_shape) and generated.min() >= 0 and generated.max() <= 1
-    np.testing.assert_array_equal(generated, model.generate(what, seed=3))
+    y = y[0] if y else None
+    generated = np.asarray(model.generate(6, 3, y))
+    assert generated.shape == (6, *case.shape)
+    if model.likelihood.mean_range is not None:
+        assert generated.min() >= 0 and generated.max() <= 1
+    np.testing.assert_array_equal(generated, model.generate(6, seed=3, condition=y))
     if case.name in ("mlp", "iwae"):
         np.testing.assert_array_equal(generated, model.decode(noise.get(3)((1, 6, 3), "prior")[0]))
-    np.testing.assert_array_equal(generated, model.decode(model.lowest(model.prior.sample(6, 3)), *y))
-    assert np.any(generated != model.generate(what, seed=4)) and np.any(generated != model.generate(what))
-    assert np.any(np.asarray(model.generate(what)) != model.generate(what))
+    np.testing.assert_array_equal(generated, model.decode(model.lowest(model.prior.sample(6, 3)), y))
+    assert np.any(generated != model.generate(6, 4, y)) and np.any(generated != model.generate(6, condition=y))
+    assert np.any(np.asarray(model.generate(6, condition=y)) != model.generate(6, condition=y))
 
 
 def test_interpolate_starts_at_one_image_and_ends_at_the_other():
@@ -439,7 +445,7 @@ def test_interpolate_starts_at_one_image_and_ends_at_the_other():
     model = build(case)
     start, end = images(case, 3), images(case, 3, seed=1)
     path = np.asarray(model.interpolate(start, end, steps=5))
-    assert path.shape == (3, 5, *case.image_shape)
+    assert path.shape == (3, 5, *case.shape)
     np.testing.assert_allclose(path[:, 0], model.reconstruct(start), atol=1e-6)
     np.testing.assert_allclose(path[:, -1], model.reconstruct(end), atol=1e-6)
     middle = 0.5 * (np.asarray(model.encode(start)[0]) + model.encode(end)[0])
@@ -544,7 +550,7 @@ def test_from_config_of_get_config_is_the_same_model(case):
     assert without_ids(copy.get_config()) == without_ids(model.get_config())
     copy.set_weights(model.get_weights())
     np.testing.assert_array_equal(copy.reconstruct(x), model.reconstruct(x))
-    np.testing.assert_allclose(copy.loss_terms(x, False)["loss"], model.loss_terms(x, False)["loss"], rtol=1e-6)
+    np.testing.assert_allclose(copy.loss_terms(*as_list(x))["loss"], model.loss_terms(*as_list(x))["loss"], rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["mlp", "denoising-masking", "gaussian-learned"])
@@ -579,17 +585,17 @@ def test_mixed_precision_keeps_the_terms_of_the_loss_in_float32(policy, case, no
     model.set_weights(reference.get_weights())
     history = model.fit(x, *y, batch_size=len(x), verbose=0).history
     x = inputs(case, x)
-    expected = reference.loss_terms(x, training=True)
-    for name, values in model.loss_terms(x, training=False).items():
+    expected = reference.loss_terms(*as_list(x), training=True)
+    for name, values in model.loss_terms(*as_list(x), training=False).items():
         assert values.dtype == "float32"
         assert history[name][0] == pytest.approx(float(np.mean(expected[name])), rel=0.02, abs=0.02)
     assert all(variable.dtype == "float32" for metric in model.metrics for variable in metric.variables)
     assert model.encoder.compute_dtype == policy.removeprefix("mixed_")
-    assert model.reconstruct(x).dtype == "float32"
+    assert model.reconstruct(*as_list(x)).dtype == "float32"
     if is_vae(case) and isinstance(model.prior, priors.StandardNormal):
-        mean, covariance = posterior_by_numpy(model.posterior, model.encode(x))
+        mean, covariance = posterior_by_numpy(model.posterior, model.encode(*as_list(x)))
         _, kl, _ = log_prior_and_kl(model.posterior, model.prior, mean, mean, covariance)
-        np.testing.assert_allclose(model.loss_terms(x, False)["kl_loss"], kl, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(model.loss_terms(*as_list(x))["kl_loss"], kl, rtol=1e-5, atol=1e-6)
 
 
 # -- networks of the user's own ---------------------------------------------------------------------------------
@@ -726,9 +732,9 @@ BAD_IMAGES = {
 def test_bad_images_are_refused_before_training(make):
     model = built_and_compiled(case_of("mlp"))
     before = model.get_weights()
-    with pytest.raises(InputError, match=r"Pixels must be|wrong shape"):
+    with pytest.raises(InputError, match=r"Values must be|wrong shape"):
         model.fit(make(), verbose=0)
-    with pytest.raises(InputError, match=r"Pixels must be|wrong shape"):
+    with pytest.raises(InputError, match=r"Values must be|wrong shape"):
         model.evaluate(make(), verbose=0)
     same_weights(model.get_weights(), before)
 
@@ -890,7 +896,7 @@ def test_the_same_seed_trains_the_same_model():
     results = []
     for seed in (1, 1, 2):
         keras.utils.set_random_seed(seed)
-        model = build_model(config(case).model, case.image_shape, seed=seed)
+        model = build_model(config(case).model, case.shape, seed=seed)
         model.compile("adam")
         model.fit(images(case), batch_size=4, epochs=2, verbose=0)
         results.append([weight.numpy() for weight in model.trainable_weights])

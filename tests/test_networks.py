@@ -20,9 +20,10 @@ every_network = pytest.mark.parametrize("name", networks.NETWORKS)
 
 def build(name, **options):
     keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(1)
     encoder, decoder = networks.build(name, X.shape[1:], 3, **{**SETTINGS[name], **options})
     for weight in (*encoder.weights, *decoder.weights):  # biases too, which start at 0
-        weight.assign(RNG.normal(scale=0.3, size=weight.shape))
+        weight.assign(rng.normal(scale=0.3, size=weight.shape))
     return encoder, decoder
 
 
@@ -49,7 +50,7 @@ def test_mlp_is_what_numpy_computes():
 
 
 def test_gated_is_what_numpy_computes():
-    encoder, decoder = build("gated", activation="relu")  # which the gated network has no use for
+    encoder, decoder = build("gated")
 
     def gates(x, model, names):
         for value, gate in zip(names[::2], names[1::2], strict=True):
@@ -76,7 +77,7 @@ def convolved(x, kernel, bias):
 def test_residual_block_adds_two_convolutions_and_starts_as_the_identity():
     keras.utils.set_random_seed(0)
     image = keras.Input(X.shape[1:])
-    block = keras.Model(image, networks.residual_block(image, "relu"))
+    block = keras.Model(image, networks.get("resnet").block(image))
     np.testing.assert_array_equal(block(X), X)  # which has no negative values
     for weight in block.weights:
         weight.assign(RNG.normal(scale=0.5, size=weight.shape))
@@ -116,10 +117,27 @@ def test_linear_is_linear():
         np.testing.assert_allclose(outputs[2] + outputs[3], outputs[0] + outputs[1], atol=1e-4)
 
 
-def test_linear_ignores_the_hidden_layers_of_other_networks():
-    encoder, decoder = build("linear", hidden=(9,), dense=4)
+def test_an_option_of_another_network_is_refused_and_not_ignored():
+    with pytest.raises(ValueError, match="network linear.*hidden"):
+        build("linear", hidden=(9,))
+    encoder, decoder = build("linear")
     assert encoder.count_params() == 2 * (48 * 3 + 3)
     assert decoder.count_params() == 3 * 48 + 48
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp", "gated"])
+@pytest.mark.parametrize("shape", [(5,), (6, 2), (3, 4, 5)])
+def test_dense_networks_take_examples_of_any_shape(name, shape):
+    encoder, decoder = networks.build(name, shape, 2)
+    assert encoder.input.name == ("image" if len(shape) == 3 else "x")
+    assert encoder.input_shape == decoder.output_shape == (None, *shape)
+
+
+def test_a_network_for_other_data_is_refused_with_those_that_fit():
+    with pytest.raises(ValueError, match=r"conv is for image data.*vector.*linear, mlp, gated"):
+        networks.build("conv", (5,), 2)
+    with pytest.raises(ValueError, match="event_shape"):
+        networks.build("mlp", (1, 2, 3, 4), 2)
 
 
 @every_network
@@ -131,7 +149,7 @@ def test_decoder_outputs_are_not_squashed(name):
 
 @every_network
 def test_shapes_names_and_several_parameters_a_channel(name):
-    encoder, decoder = build(name, params_per_channel=3)
+    encoder, decoder = build(name, param_shape=(6, 4, 6))
     assert encoder.output_names == ["z_mean", "z_log_var"] and encoder.input_shape == (None, 6, 4, 2)
     assert decoder(encoder(X)[0]).shape == (4, 6, 4, 6)
     encoder, _ = build(name, heads={"z": (3,)}, code_activation="relu")

@@ -20,7 +20,7 @@ from keras_vae.report.explorer import explorer_data
 from keras_vae.report.published import PUBLISHED, find_published
 from keras_vae.runs import Run
 
-PIXELS = images(Case("mnist", image_shape=(28, 28, 1)), count=40)
+PIXELS = images(Case("mnist", shape=(28, 28, 1)), count=40)
 LABELS = np.arange(40) % 10
 BOUND = 1e-3  # of a pixel that the page decodes, against Keras
 

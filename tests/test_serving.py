@@ -87,9 +87,10 @@ def test_serve_equals_keras_for_any_batch_size(case, export_of):
         z = next(iter(expected.values())).numpy()
         with verify.Model(written.paths["encoder"]) as encoder, verify.Model(written.paths["decoder"]) as decoder:
             label = {"label": y[0]} if y else {}
-            answer = encoder.run("serve", {"image": pixels, **label})
-            assert_same(answer, {name: value.numpy() for name, value in expected.items()})
-            assert_same(decoder.run("serve", {"z": z, **label}), {"image": model.decode(z, *y).numpy()})
+            name = "image" if len(case.shape) == 3 else "x"
+            answer = encoder.run("serve", {name: pixels, **label})
+            assert_same(answer, {head: value.numpy() for head, value in expected.items()})
+            assert_same(decoder.run("serve", {"z": z, **label}), {name: model.decode(z, *y).numpy()})
     assert ("vae" in written.paths) == isinstance(model, VAE)
 
 

@@ -67,7 +67,7 @@ def evaluate(
         installed.need("sklearn")  # now, and not after the sampling
     inputs = inputs_of(model, images, labels)
     with fixed_noise(model, seed):
-        losses = batched(lambda *x: model.loss_terms(as_one(x), training=False), *inputs, batch_size=100)
+        losses = batched(lambda *x: model.loss_terms(*x, training=False), *inputs, batch_size=100)
         results = {name: float(np.mean(values, dtype="float64")) for name, values in losses.items()}
         results["mse"] = mean_squared_error(images, batched(model.reconstruct, *inputs))
         results |= model.likelihood.statistics()
@@ -103,12 +103,16 @@ def marginal_likelihood(model, images, num_samples, estimator="importance", **op
         The dict of `marginal.estimate`.
     """
     if estimator == "importance":
-        propose = marginal.posterior_proposal(model.encode, model.prior.log_prob, model.posterior)
+        encode = lambda x: model.encode(*as_list(x))  # noqa: E731
+        propose = marginal.posterior_proposal(encode, model.prior.log_prob, model.posterior)
     else:
         propose = marginal.prior_proposal(model.prior.sample)
-    return marginal.estimate(
-        images, propose=propose, log_likelihood=model.log_likelihood, num_samples=num_samples, **options
-    )
+
+    def log_likelihood(x, z):
+        x, *condition = as_list(x)
+        return model.log_likelihood(x, z, *condition)
+
+    return marginal.estimate(images, propose=propose, log_likelihood=log_likelihood, num_samples=num_samples, **options)
 
 
 def likelihood_name(model, images, estimator="importance"):
@@ -136,7 +140,7 @@ def _named(estimates, name, num_samples):
 
 def _of_vae(model, inputs, seed):
     """What there is to say of the latents of a VAE."""
-    codes, centres, log_vars, groups = batched(lambda *x: _latents(model, as_one(x)), *inputs)
+    codes, centres, log_vars, groups = batched(lambda *x: _latents(model, *x), *inputs)
     results = {"active_units": int(latents.active_units(codes).sum()), "latent_dim": codes.shape[1]}
     dims = kl.group_dims(model.posterior, model.prior)
     if len(dims) > 1:
@@ -148,7 +152,12 @@ def _of_vae(model, inputs, seed):
 
 def inputs_of(model, images, labels=None):
     """What a model takes: a list of the images, and of the labels if it asks for them."""
-    return [images, labels] if getattr(model, "takes_labels", False) else [images]
+    return [images] if getattr(model, "condition", None) is None else [images, labels]
+
+
+def as_list(x):
+    """What `as_one` was made of."""
+    return list(x) if isinstance(x, (tuple, list)) else [x]
 
 
 def as_one(inputs):
@@ -170,13 +179,13 @@ def latent_statistics(model, images, labels=None, seed=0):
     """
     with fixed_noise(model, seed):
         inputs = inputs_of(model, images, labels)
-        codes, _, _, groups = batched(lambda *x: _latents(model, as_one(x)), *inputs, compiled=False)  # for few images
+        codes, _, _, groups = batched(lambda *x: _latents(model, *x), *inputs, compiled=False)  # for few images
     return latents.active_units(codes), groups.mean(axis=0)
 
 
-def _latents(model, x):
+def _latents(model, *x):
     """(mean of q(z|x), Gaussians whose mixture is q(z): their means and log-variances; the parts of the KL)."""
-    heads = model.encode(x)
+    heads = model.encode(*x)
     draws = model.sampling.draw(heads)
     if isinstance(model.posterior, posteriors.DiagonalGaussian):
         centre, log_var = model.posterior.parameters(heads)
@@ -196,12 +205,8 @@ def _of_autoencoder(model, images):
 
 
 def has_likelihood(model, images):
-    """Whether p(x|z) is a likelihood of these pixels: a Bernoulli one has none for grey pixels."""
-    if model.likelihood.support == "binary":
-        return bool(np.all((images == 0) | (images == 1)))
-    if model.likelihood.support == "8-bit":
-        return bool(np.allclose(255 * images, np.round(255 * images), atol=1e-3))
-    return True
+    """Whether p(x|z) is a likelihood of these values: a Bernoulli one has none for grey pixels."""
+    return model.likelihood.is_likelihood_of(images)
 
 
 @contextmanager

@@ -1,13 +1,14 @@
 """The models: one final class a file, over what all share in base.py."""
 
+import inspect
+
 import keras
 
-from keras_vae import likelihoods, networks, objectives, posteriors, priors
+from keras_vae import conditions, likelihoods, networks, objectives, posteriors, priors
 from keras_vae.config import InputError, ModelConfig
 from keras_vae.layers import get_corruption
 from keras_vae.models.autoencoder import Autoencoder
 from keras_vae.models.base import LatentModel
-from keras_vae.models.conditional import ConditionalVAE
 from keras_vae.models.hierarchical import HierarchicalVAE
 from keras_vae.models.vae import VAE
 from keras_vae.train import NonFiniteLossError
@@ -15,7 +16,6 @@ from keras_vae.train import NonFiniteLossError
 __all__ = [
     "VAE",
     "Autoencoder",
-    "ConditionalVAE",
     "HierarchicalVAE",
     "LatentModel",
     "NonFiniteLossError",
@@ -58,39 +58,26 @@ def build_model(config, image_shape, seed=None):
     likelihood = likelihoods.get(config.likelihood, **options.get(config.likelihood, {}))
     is_vae = config.model != "autoencoder"
     posterior = posteriors.get(config.posterior)
+    taken = inspect.signature(networks.NETWORKS[config.network]).parameters
+    condition = conditions.get("label", num_classes=config.num_classes) if config.model == "conditional_vae" else None
     encoder, decoder = networks.build(
         config.network,
         image_shape,
         config.latent_dim,
-        hidden=config.hidden,
-        activation=config.activation,
-        dense=config.dense,
-        decoder_channels=config.decoder_channels,
-        padding=config.padding,
-        initializer=config.initializer,
         heads=posterior.head_shapes((config.latent_dim,)) if is_vae else {"z": (config.latent_dim,)},
         code_activation="linear" if is_vae else config.code_activation,
-        params_per_channel=likelihood.params_per_channel,
-        num_classes=config.num_classes if config.model == "conditional_vae" else 0,
+        param_shape=likelihood.param_shape(image_shape),
+        condition=condition,
+        **{name: getattr(config, name) for name in taken},
     )
     if is_vae:
         takes_components = config.prior != "standard_normal"
         prior = priors.get(config.prior, **({"num_components": config.prior_components} if takes_components else {}))
-        if not config.upper_latent_dims and config.model == "vae":
-            return VAE(encoder, decoder, likelihood, posterior, prior, _objective(config), seed=seed)
-        if not config.upper_latent_dims and config.model == "conditional_vae":
-            return ConditionalVAE(
-                encoder,
-                decoder,
-                config.num_classes,
-                likelihood,
-                posterior,
-                prior,
-                _objective(config),
-                seed=seed,
-            )
+        axes = likelihood, posterior, prior, _objective(config)
+        if not config.upper_latent_dims and config.model in ("vae", "conditional_vae"):
+            return VAE(encoder, decoder, *axes, seed=seed, condition=condition)
         encoders, decoders = _with_upper_layers(config, encoder, decoder)
-        return HierarchicalVAE(encoders, decoders, likelihood, posterior, prior, _objective(config), seed=seed)
+        return HierarchicalVAE(encoders, decoders, *axes, seed=seed)
     corruption = None
     if config.corruption != "none":
         corruption = get_corruption(config.corruption, rate=config.corruption_rate, seed=seed)
@@ -107,7 +94,7 @@ def weight_shapes(config, image_shape):
 
     >>> from keras_vae.config import ModelConfig
     >>> from keras_vae.models import weight_shapes
-    >>> weight_shapes(ModelConfig(network="linear", hidden=(), latent_dim=10**9), (8, 8, 1))[0]
+    >>> weight_shapes(ModelConfig(network="linear", latent_dim=10**9), (8, 8, 1))[0]
     (64, 1000000000)
     """
     with keras.StatelessScope():  # in which variables wait for their values

@@ -11,17 +11,18 @@ from keras_vae.models.base import LatentModel
 class Autoencoder(LatentModel):
     """An autoencoder: an encoder to a code z without noise, and a decoder.
 
-    loss = -log p(x|z) + activity_penalty * sum(|z|), in nats, summed over pixels and averaged over the images. With
-    `corruption` the encoder sees damaged images and the loss compares with the clean ones: a denoising autoencoder.
+    loss = -log p(x|z) + activity_penalty * sum(|z|), in nats, summed over the event and averaged over the batch. With
+    `corruption` the encoder sees damaged examples and the loss compares with the clean ones: a denoising autoencoder.
 
     Args:
-        encoder: Model, image [b, ...] -> z [b, d].
-        decoder: Model, z [b, d] -> parameters of p(x|z), shaped like the images, not squashed.
+        encoder: Model, x [b, ...] -> z [b, d].
+        decoder: Model, z [b, d] -> parameters of p(x|z), for most likelihoods shaped like x, not squashed.
         likelihood: Name of a likelihood or a likelihood layer: bernoulli is the cross-entropy on logits, gaussian
             is half the squared error plus a constant.
         corruption: None, "gaussian", "masking" or a layer.
         activity_penalty: Float, at least 0, the weight of the sum of absolute code values.
         seed: Int seed of the corruption, or None for a random one.
+        condition: As for `VAE`.
 
     Example:
 
@@ -44,9 +45,10 @@ class Autoencoder(LatentModel):
         corruption=None,
         activity_penalty=0.0,
         seed=None,
+        condition=None,
         **kwargs,
     ):
-        super().__init__(encoder, decoder, likelihood, **kwargs)
+        super().__init__(encoder, decoder, likelihood, condition, **kwargs)
         if not activity_penalty >= 0:
             raise ValueError(
                 "Invalid value for argument `activity_penalty`. Expected at least 0. "
@@ -64,31 +66,32 @@ class Autoencoder(LatentModel):
         return self._latent_dim
 
     def build(self, input_shape):
-        self._latent_dim = self._build_networks(input_shape, heads=("z",))[-1]
+        self._latent_dim = self._build_networks(input_shape, lambda latent_shape: {"z": latent_shape})[-1]
         if self.corruption is not None:
-            self.corruption.build(input_shape)
+            self.corruption.build((None, *self.event_shape))
         self.built = True
 
-    def loss_terms(self, x, training):
+    def loss_terms(self, x, condition=None, training=False):
         x = ops.cast(x, "float32")
-        z = self.encoder(self.corrupt(x), training=training)
-        params = ops.cast(self.decoder(z, training=training), "float32")
+        z = self.encoder(self._with(self.corrupt(x), condition), training=training)
+        params = ops.cast(self.decoder(self._with(z, condition), training=training), "float32")
         reconstruction_loss = -self.likelihood.log_prob(x, params)
         activity = ops.sum(ops.abs(ops.cast(z, "float32")), axis=-1)
         loss = reconstruction_loss + self.activity_penalty * activity
         return {"loss": loss, "reconstruction_loss": reconstruction_loss}
 
     def corrupt(self, x):
-        """Images [b, ...] as the encoder sees them in training: damaged anew at each call."""
-        return x if self.corruption is None else self.corruption(x)
+        """x [b, ...] as the encoder sees it in training: damaged anew at each call, and still in range."""
+        return x if self.corruption is None else self.likelihood.nearest(self.corruption(x))
 
-    def encode(self, x):
-        """Images [b, ...] in [0, 1] -> z, float32 [b, d]. Nothing is corrupted."""
+    def encode(self, x, condition=None):
+        """x [b, ...] -> z, float32 [b, d]. Nothing is corrupted."""
+        x = self._with(x, condition)
         return ops.cast(self.encoder(x, training=False), "float32")
 
-    def code(self, x):
+    def code(self, x, condition=None):
         """The same as `encode`."""
-        return self.encode(x)
+        return self.encode(x, condition)
 
     def get_config(self):
         return {

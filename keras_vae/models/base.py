@@ -1,4 +1,4 @@
-"""What all models share: a decoder, its likelihood, codes, reconstructions, and the check of data."""
+"""What all models share: a decoder, its likelihood, a condition, codes, reconstructions, and the check of data."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_vae import likelihoods
+from keras_vae import conditions, likelihoods
 from keras_vae.config import InputError
 from keras_vae.train import Trainer
 
@@ -16,64 +16,70 @@ class LatentModel(Trainer):
     """Base class of the models: an encoder, a decoder and a likelihood, trained on the mean of per-example losses.
 
     A subclass says what the terms of the loss are in `loss_terms` and names them in `term_names`; how it is trained
-    and evaluated is in `keras_vae.train`.
+    and evaluated is in `keras_vae.train`. x is a batch of examples of any event shape, `event_shape`; a condition, such
+    as a class label, goes with it wherever the model was made with one.
     """
 
-    takes_labels = False  # whether the networks take a class label beside an image or z, and fit and evaluate need y
-
-    def __init__(self, encoder, decoder, likelihood="bernoulli", **kwargs):
+    def __init__(self, encoder, decoder, likelihood="bernoulli", condition=None, **kwargs):
         super().__init__(**kwargs)
         self.encoder = encoder
         self.decoder = decoder
         self.likelihood = likelihoods.get(likelihood)
+        self.condition = conditions.get(condition)
 
-    def decode(self, z):
-        """z [b, d] -> the mean of p(x|z), float32 [b, ...], clipped to pixels in [0, 1]."""
-        params = ops.cast(self.decoder(z, training=False), "float32")
-        return ops.clip(self.likelihood.mean(params), 0.0, 1.0)
+    @property
+    def takes_labels(self):
+        """Whether the condition is a class label."""
+        return isinstance(self.condition, conditions.Label)
 
-    def start_at_mean(self, mean_image):
-        """Sets the output bias of the untrained decoder so that it starts at the mean training image.
+    def decode(self, z, condition=None):
+        """z [b, d], and conditions [b, ...] -> the mean of p(x|z), float32 [b, ...]."""
+        return self.likelihood.mean(ops.cast(self.decoder(self._with(z, condition), training=False), "float32"))
+
+    def start_at_mean(self, mean):
+        """Sets the output bias of the untrained decoder so that it starts at the mean training example.
 
         Args:
-            mean_image: Float [h, w, c], pixels in [0, 1].
+            mean: Float [...], the shape of one example.
 
         Raises:
-            InputError: if the decoder does not end in a layer with a bias of as many numbers as pixels or channels.
+            InputError: if the decoder does not end in a layer with a bias of as many numbers as values or channels.
 
         Reference:
             Burda et al., Importance Weighted Autoencoders, 2016, and its code: the logit of the mean, clipped.
         """
         biases = [layer.bias for layer in self.decoder.layers if getattr(layer, "bias", None) is not None]
-        mean = ops.convert_to_tensor(mean_image, "float32")
-        if biases and biases[-1].shape == mean.shape[-1:]:
-            mean = ops.mean(mean, axis=(0, 1))
-        params = ops.reshape(self.likelihood.params_of(mean), (-1,))
+        params = self.likelihood.params_of(ops.convert_to_tensor(mean, "float32"))
+        if biases and biases[-1].shape == params.shape[-1:] and len(params.shape) > 1:
+            params = self.likelihood.params_of(ops.mean(mean, axis=tuple(range(len(params.shape) - 1))))
+        params = ops.reshape(params, (-1,))
         if not biases or biases[-1].shape != params.shape:
-            raise InputError("The decoder must end in a layer with a bias for each pixel or each channel.")
+            raise InputError("The decoder must end in a layer with a bias for each value or each channel.")
         biases[-1].assign(params)
 
-    def code(self, x):
-        """Images [b, ...] in [0, 1] -> the code that `decode` takes, without noise: float32 [b, d]."""
+    def code(self, x, condition=None):
+        """x [b, ...] -> the code that `decode` takes, without noise: float32 [b, d]."""
         raise NotImplementedError(f"{type(self).__name__} must say what its code is.")
 
-    def reconstruct(self, x):
-        """Images [b, ...] -> decode(code(x)), float32 [b, ...] in [0, 1]: no noise."""
-        return self.decode(self.code(x))
+    def reconstruct(self, x, condition=None):
+        """x [b, ...] -> decode(code(x)), float32 [b, ...]: no noise."""
+        return self.decode(self.code(x, condition), condition)
 
-    def interpolate(self, start, end, steps=10):
-        """Decodes the straight lines between the codes of two batches of images.
+    def interpolate(self, start, end, steps=10, condition=None):
+        """Decodes the straight lines between the codes of two batches.
 
         Args:
-            start, end: Float [b, ...], pixels in [0, 1].
-            steps: Int, at least 2, the number of images on a line, both ends included.
+            start, end: Float [b, ...].
+            steps: Int, at least 2, the number of examples on a line, both ends included.
+            condition: That of both ends and of all between, [b, ...].
 
         Returns:
-            Float32 [b, steps, ...], pixels in [0, 1].
+            Float32 [b, steps, ...].
         """
-        z = lines_between(self.code(start), self.code(end), steps)
-        images = self.decode(tf.reshape(z, (-1, z.shape[-1])))
-        return tf.reshape(images, (z.shape[0], steps, *images.shape[1:]))
+        z = lines_between(self.code(start, condition), self.code(end, condition), steps)
+        between = None if condition is None else np.repeat(condition, steps, axis=0)
+        decoded = self.decode(tf.reshape(z, (-1, z.shape[-1])), between)
+        return tf.reshape(decoded, (z.shape[0], steps, *decoded.shape[1:]))
 
     @classmethod
     def from_preset(cls, name, image_shape=(28, 28, 1), seed=None, weights=None):
@@ -117,8 +123,12 @@ class LatentModel(Trainer):
     # -- Keras's contract ---------------------------------------------------------------------------------------
 
     def call(self, x, training=False):
-        """The same as `reconstruct`, so that `predict` gives reconstructions."""
-        return self.reconstruct(x)
+        """The same as `reconstruct`, so that `predict` gives reconstructions. With a condition x is [x, condition]."""
+        if self.condition is None:
+            return self.reconstruct(x)
+        if not isinstance(x, (tuple, list)) or len(x) != 2:
+            self.condition.refuse("none")
+        return self.reconstruct(*x)
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
@@ -127,6 +137,7 @@ class LatentModel(Trainer):
             "encoder": serialize(self.encoder),
             "decoder": serialize(self.decoder),
             "likelihood": serialize(self.likelihood),
+            "condition": serialize(self.condition),
         }
 
     @classmethod
@@ -138,54 +149,91 @@ class LatentModel(Trainer):
     def _example_batch(self):
         if not self.built:
             return None
-        image = tf.zeros((1, *self.image_shape))
-        return ([image, tf.zeros((1,), "int64")],) if self.takes_labels else image
+        x = tf.zeros((1, *self.event_shape))
+        if self.condition is None:
+            return x
+        return ([x, tf.zeros((1, *self.condition.event_shape), self.condition.event_dtype)],)
+
+    def _inputs(self, x, y):
+        x = tf.cast(x, "float32")
+        if self.condition is None:
+            return (x,)
+        if y is None:
+            self.condition.refuse("none")
+        return x, tf.cast(y, self.condition.event_dtype)
+
+    def _supported(self, x, condition=None):
+        known = True if condition is None else self.condition.supports(condition)
+        return tf.reduce_all(self.likelihood.supports(x)) & known
+
+    def _with(self, values, condition):
+        """What a network takes: values [b, ...], and the condition if there is one."""
+        values = ops.convert_to_tensor(values, "float32")
+        if self.condition is not None:
+            return [values, self.condition.tensor(condition, values.shape[0])]
+        if condition is not None:
+            raise InputError(f"This {type(self).__name__} has no condition: leave the argument `condition` out.")
+        return values
 
     def _build_networks(self, input_shape, heads):
-        """Builds encoder and decoder and checks that they fit each other. Returns the shape of z, (None, d)."""
-        self.image_shape = tuple(input_shape[1:])
-        labels = [keras.KerasTensor((None,), "int64")] if self.takes_labels else []
-        outputs = [(head, (None, None)) for head in heads]
-        z_shape = check_network("encoder", self.encoder, input_shape, outputs, labels)
-        *pixels, channels = input_shape
-        params_shape = (*pixels, channels * self.likelihood.params_per_channel)
-        check_network("decoder", self.decoder, z_shape, [("parameters of p(x|z)", params_shape)], labels)
+        """Builds encoder and decoder and checks that they fit each other. Returns the shape of z, (None, d).
+
+        `heads` takes the shape of one z and gives the encoder's outputs: name -> shape.
+        """
+        if isinstance(input_shape[0], (tuple, list)):  # of x, and of the condition
+            input_shape = tuple(input_shape[0])
+        self.event_shape = tuple(input_shape[1:])
+        given = []
+        if self.condition is not None:
+            given = [keras.KerasTensor((None, *self.condition.event_shape), self.condition.event_dtype)]
+        outputs = [(head, (None, *shape)) for head, shape in heads((None,)).items()]
+        z_shape = check_network("encoder", self.encoder, input_shape, outputs, given)
+        outputs = [(head, (None, *shape)) for head, shape in heads(z_shape[1:]).items()]
+        check_network("encoder", self.encoder, input_shape, outputs, given)
+        params_shape = (None, *self.likelihood.param_shape(self.event_shape))
+        check_network("decoder", self.decoder, z_shape, [("parameters of p(x|z)", params_shape)], given)
         return z_shape
 
     def _check_data(self, x, y=None):
-        """Refuses images, and labels, that can be seen to be wrong before any work starts."""
+        """Refuses examples, and conditions, that can be seen to be wrong before any work starts."""
         spec = x
         if isinstance(x, tf.data.Dataset):
-            spec = x.element_spec[0] if isinstance(x.element_spec, tuple) else x.element_spec
+            parts = x.element_spec if isinstance(x.element_spec, tuple) else (x.element_spec,)
+            spec, y = parts[0], parts[1] if len(parts) > 1 else None
         if not self.built and tf.TensorShape(getattr(spec, "shape", None))[1:].is_fully_defined():
             self.build((None, *spec.shape[1:]))  # Keras would wait until the networks are called within a step
         if not self.built:
             return
-        if isinstance(spec, tf.TensorSpec) and not spec.shape[1:].is_compatible_with(self.image_shape):
-            raise InputError(_shape_message(self.image_shape, tuple(spec.shape[1:])))
-        if isinstance(x, np.ndarray) or tf.is_tensor(x):
-            check_pixels(x, self.image_shape)
+        if isinstance(spec, tf.TensorSpec) and not spec.shape[1:].is_compatible_with(self.event_shape):
+            raise InputError(_shape_message(self.event_shape, tuple(spec.shape[1:])))
+        is_array = isinstance(x, np.ndarray) or tf.is_tensor(x) or hasattr(x, "to_numpy")
+        if is_array:
+            self.check_examples(x)
+        if self.condition is not None and (is_array or isinstance(x, tf.data.Dataset)):
+            if isinstance(y, tf.TensorSpec):
+                self.condition.check_spec(y)
+            else:
+                self.condition.check(y, len(x) if is_array else None)
 
+    def check_batch(self, batch):
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        self.check_examples(x, None if self.condition is None else y)
 
-def check_pixels(x, shape=None):
-    """Checks that `x` is a batch of images.
-
-    Args:
-        x: Array [n, ...].
-        shape: Shape of one image, or None for any.
-
-    Raises:
-        InputError: for a wrong shape, NaN, infinities, or pixels out of [0, 1].
-    """
-    x = np.asarray(x)
-    if shape is not None and x.shape[1:] != tuple(shape):
-        raise InputError(_shape_message(shape, x.shape[1:]))
-    low, high = (x.min(), x.max()) if x.size else (0, 0)
-    if not (0 <= low and high <= 1):  # NaN fails both comparisons
-        raise InputError(
-            f"Pixels must be in [0, 1], without NaN. Received values from {low} to {high} (dtype {x.dtype}). "
-            "Divide 8-bit images by 255."
+    def unsupported_error(self):
+        """What `fit` and `evaluate` raise for a batch with values that have no probability."""
+        condition = "" if self.condition is None else f" {self.condition.expected()}"
+        return InputError(
+            f"{self.likelihood.expected()}{condition} Received others in a batch.{self.likelihood.advice()}"
         )
+
+    def check_examples(self, x, condition=None):
+        """Raises InputError for a batch of a wrong shape, or with values that p(x|z) gives no probability."""
+        x = np.asarray(x)
+        if x.shape[1:] != self.event_shape:
+            raise InputError(_shape_message(self.event_shape, x.shape[1:]))
+        self.likelihood.check(x)
+        if condition is not None:
+            self.condition.check(condition, len(x))
 
 
 def lines_between(first, last, steps):
@@ -196,15 +244,15 @@ def lines_between(first, last, steps):
     return (1 - share) * first[:, None] + share * last[:, None]
 
 
-def check_network(name, network, input_shape, expected, labels=()):
-    """Builds a network and refuses it unless its outputs are as `expected`: a list of (name, shape).
+def check_network(name, network, input_shape, expected, given=()):
+    """Builds a network and refuses it unless its outputs are as `expected`.
 
     Args:
         name: Name of the argument that the network was.
         network: The network.
         input_shape: Shape of what it takes.
         expected: List of (name, shape).
-        labels: List of the symbolic labels that it takes as well, of one or none.
+        given: List of the symbolic condition that it takes as well, of one or none.
 
     Returns:
         Shape of the first output.
@@ -212,9 +260,9 @@ def check_network(name, network, input_shape, expected, labels=()):
     wanted = ", ".join(f"{output} {list(shape)}" for output, shape in expected)
     try:
         inputs = keras.KerasTensor(input_shape)
-        outputs = keras.tree.flatten(network([inputs, *labels] if labels else inputs))
+        outputs = keras.tree.flatten(network([inputs, *given] if given else inputs))
     except ValueError as error:
-        taken = f"a list of {input_shape} and labels [None]" if labels else input_shape
+        taken = f"a list of {input_shape} and a condition {given[0].shape}" if given else input_shape
         raise InputError(f"Argument `{name}` must take {taken} and return {wanted}. It fails: {error}") from None
     shapes = [tuple(output.shape) for output in outputs]
     fits = [tf.TensorShape(got).is_compatible_with(want) for got, (_, want) in zip(shapes, expected, strict=False)]
@@ -225,4 +273,4 @@ def check_network(name, network, input_shape, expected, labels=()):
 
 def _shape_message(expected, received):
     expected, received = (", ".join(map(str, shape)) for shape in (expected, received))
-    return f"Images have the wrong shape. Expected (n, {expected}). Received (n, {received})."
+    return f"Examples have the wrong shape. Expected (n, {expected}). Received (n, {received})."

@@ -199,6 +199,7 @@ class HierarchicalVAE(VAE):
         objective: As for `VAE`.
         beta: As for `VAE`.
         seed: Int seed of the noise, or None for a random one.
+        condition: As for `VAE`: that of the lowest encoder and decoder.
 
     Example:
 
@@ -226,6 +227,7 @@ class HierarchicalVAE(VAE):
         objective="elbo",
         beta=1.0,
         seed=None,
+        condition=None,
         **kwargs,
     ):
         if len(encoders) != len(decoders) or not encoders:
@@ -239,7 +241,8 @@ class HierarchicalVAE(VAE):
             below = lower if layer == 1 else _like(lower)
             posterior = LayeredPosterior(below, encoders[layer], posterior)
             prior = LayeredPrior(decoders[layer], prior, name=f"layer_{layer + 1}")
-        super().__init__(encoders[0], decoders[0], likelihood, posterior, prior, objective, beta, seed, **kwargs)
+        lowest = encoders[0], decoders[0], likelihood
+        super().__init__(*lowest, posterior, prior, objective, beta, seed, condition, **kwargs)
 
     def lowest(self, z):
         return z[..., : self.latent_dim]

@@ -1,9 +1,10 @@
 """The variational autoencoder."""
 
 import keras
+import numpy as np
 from keras import ops
 
-from keras_vae import objectives
+from keras_vae import objectives, priors
 from keras_vae.config import InputError
 from keras_vae.layers import Sampling
 from keras_vae.models.base import LatentModel
@@ -17,8 +18,8 @@ class VAE(LatentModel):
     over the images. `evaluate` and the logs of `fit` give loss, reconstruction_loss and kl_loss.
 
     Args:
-        encoder: Model, image [b, ...] -> the heads of q(z|x), such as z_mean and z_log_var, each [b, d].
-        decoder: Model, z [b, d] -> parameters of p(x|z), shaped like the images, not squashed.
+        encoder: Model, x [b, ...] -> the heads of q(z|x), such as z_mean and z_log_var, each [b, d].
+        decoder: Model, z [b, d] -> parameters of p(x|z), for most likelihoods shaped like x, not squashed.
         likelihood: Name of a likelihood or a likelihood layer: p(x|z).
         posterior: Name of a posterior or a posterior layer: q(z|x).
         prior: Name of a prior or a prior layer: p(z).
@@ -26,6 +27,8 @@ class VAE(LatentModel):
             its parameters it is a dict, {"name": "iwae", "k": 50}; so are a likelihood and a prior.
         beta: Weight of the KL term ("elbo") or of the total correlation ("beta_tc"), for an objective given by name.
         seed: Int seed of the noise, or None for a random one.
+        condition: Name of a condition, or a condition such as `conditions.Label(10)`: encoder and decoder then take
+            lists [x, condition] and [z, condition], `fit` takes it as y, and the methods as the argument `condition`.
 
     Example:
 
@@ -60,6 +63,7 @@ class VAE(LatentModel):
         objective="elbo",
         beta=1.0,
         seed=None,
+        condition=None,
         **kwargs,
     ):
         if beta != 1.0 and objective not in ("elbo", "beta_tc"):
@@ -69,9 +73,11 @@ class VAE(LatentModel):
             )
         objective = objectives.get(objective, **({} if beta == 1.0 else {"beta": beta}))
         self.term_names = objective.term_names
-        super().__init__(encoder, decoder, likelihood, **kwargs)
+        super().__init__(encoder, decoder, likelihood, condition, **kwargs)
         self.objective = objective
         self.sampling = Sampling(prior, posterior, seed=seed, name="sampling")
+        if self.condition is not None and isinstance(self.prior, priors.VampPrior):
+            raise InputError("A model with a condition has no vampprior: pseudo-inputs have no condition.")
         if getattr(encoder, "input_shape", None):  # a network of layers without shapes is built at first use
             self.build(encoder.input_shape)
 
@@ -95,20 +101,19 @@ class VAE(LatentModel):
         return self._latent_dim
 
     def build(self, input_shape):
-        names = list(self.posterior.head_shapes((None,)))
-        z_shape = self._build_networks(input_shape, heads=names)
+        z_shape = self._build_networks(input_shape, self.posterior.head_shapes)
         self._latent_dim = z_shape[-1]
         head_shapes = [(None, *shape) for shape in self.posterior.head_shapes(z_shape[1:]).values()]
         self.posterior.build(head_shapes)
-        self.prior.bind(self.encoder, self.image_shape, self.posterior)
+        self.prior.bind(self.encoder, self.event_shape, self.posterior)
         self.sampling.build(head_shapes)
         self.built = True
 
-    def loss_terms(self, x, training):
-        draws = self.sampling.draw(self.encoder(x, training=training), self.objective.num_samples)
+    def loss_terms(self, x, condition=None, training=False):
+        heads = self.encoder(self._with(x, condition), training=training)
         return self.objective.terms(
-            draws,
-            decode=lambda z: self.log_likelihood(x, z, training=training),
+            self.sampling.draw(heads, self.objective.num_samples),
+            decode=lambda z: self.log_likelihood(x, z, condition, training),
             step=self.step if training else None,
         )
 
@@ -116,42 +121,52 @@ class VAE(LatentModel):
         """The part of a drawn z that the decoder takes: all of it, but for a model of several layers."""
         return z
 
-    def log_likelihood(self, x, z, training=False):
-        """log p(x|z) of images under several z each.
+    def log_likelihood(self, x, z, condition=None, training=False):
+        """log p(x|z) of examples under several z each.
 
         Args:
-            x: Float32 [b, ...], pixels in [0, 1].
+            x: Float32 [b, ...].
             z: Float [s, b, d].
+            condition: Conditions [b, ...], of a model that takes them.
             training: Bool.
 
         Returns:
             Float32 [s, b], nats.
         """
         z = self.lowest(z)
-        params = ops.cast(self.decoder(ops.reshape(z, (-1, z.shape[-1])), training=training), "float32")
-        params = ops.reshape(params, (*z.shape[:1], -1, *params.shape[1:]))
+        repeated = None
+        if condition is not None:
+            repeated = ops.tile(condition, (ops.shape(z)[0], *(1,) * len(self.condition.event_shape)))  # (s * b, ...)
+        flat = self._with(ops.reshape(z, (-1, z.shape[-1])), repeated)
+        params = ops.cast(self.decoder(flat, training=training), "float32")
+        params = ops.reshape(params, (*ops.shape(z)[:1], -1, *params.shape[1:]))
         return self.likelihood.log_prob(ops.cast(x, "float32"), params)
 
-    def encode(self, x):
-        """Images [b, ...] in [0, 1] -> the heads of q(z|x), such as (z_mean, z_log_var): float32, each [b, d]."""
-        return tuple(ops.cast(head, "float32") for head in self.encoder(x, training=False))
+    def encode(self, x, condition=None):
+        """x [b, ...] -> the heads of q(z|x), such as (z_mean, z_log_var): float32, each [b, d]."""
+        heads = self.encoder(self._with(x, condition), training=False)
+        return tuple(ops.cast(head, "float32") for head in heads)
 
-    def code(self, x):
-        """Images [b, ...] in [0, 1] -> the mean of q(z|x), float32 [b, d]."""
-        return self.posterior.mean(self.encode(x))
+    def code(self, x, condition=None):
+        """x [b, ...] -> the mean of q(z|x), float32 [b, d]."""
+        return self.posterior.mean(self.encode(x, condition))
 
-    def generate(self, num_images, seed=None):
+    def generate(self, num_samples, seed=None, condition=None):
         """Decodes draws from the prior.
 
         Args:
-            num_images: Int, n.
-            seed: Int, or None for other images at each call.
+            num_samples: Int, n.
+            seed: Int, or None for other examples at each call.
+            condition: Conditions [n, ...], of a model that takes them, or one for all n.
 
         Returns:
-            Float32 [n, ...], pixels in [0, 1]: means of p(x|z), z ~ p(z).
+            Float32 [n, ...]: means of p(x|z), z ~ p(z).
         """
         self.latent_dim  # noqa: B018  raises where the model is not built
-        return self.decode(self.lowest(self.prior.sample(num_images, seed)))
+        one_for_all = condition is not None and self.condition is not None
+        if one_for_all and np.shape(condition) == self.condition.event_shape:
+            condition = np.repeat(np.asarray(condition)[None], num_samples, axis=0)
+        return self.decode(self.lowest(self.prior.sample(num_samples, seed)), condition)
 
     def audit(self, images, labels=None, seed=0, seconds=10.0):
         """Checks the numbers of this model against the formulas; see `keras_vae.evaluation.audit`.

@@ -24,7 +24,7 @@ def explorer_data(model, images, labels, kl=None, binarization="none"):
     """Everything that the explorer needs, for JSON. Arrays are base64 of little-endian float32 or of uint8.
 
     Args:
-        model: A trained `VAE`, `ConditionalVAE` or `Autoencoder`.
+        model: A trained `VAE` or `Autoencoder`.
         images: Float32 [n, h, w, c], test images in [0, 1], binarised as the model was trained.
         labels: Int [n], or None where there are none and the model does not ask.
         kl: [d] nats of each latent dimension, or None: sliders go to the dimensions with the most, or to those in
@@ -64,7 +64,7 @@ def explorer_data(model, images, labels, kl=None, binarization="none"):
         "reach": [float(round(value, 1)) for value in reach],
         "draws": _base64(model.lowest(model.prior.sample(DRAWS, 0)), "<f4") if is_vae else None,
         "examples": _base64(np.round(255 * images[chosen]), "u1"),
-        "classes": model.num_classes if model.takes_labels else None,
+        "classes": model.condition.num_classes if model.takes_labels else None,
         "labels": None if labels is None else [int(labels[index]) for index in chosen],
         "plane": _plane(codes, labels) if codes.shape[1] == 2 else None,
     }
@@ -176,7 +176,7 @@ STEPS = {
     "Add": lambda layer, weights: {"kind": "add", "activation": "linear"},
     "Multiply": lambda layer, weights: {"kind": "multiply", "activation": "linear"},
     "Concatenate": _concatenate,
-    "OneHot": lambda layer, weights: {"kind": "oneHot", "size": layer.num_classes, "activation": "linear"},
+    "Label": lambda layer, weights: {"kind": "oneHot", "size": layer.num_classes, "activation": "linear"},
     "RepeatVector": lambda layer, weights: {"kind": "repeat", "times": layer.n, "activation": "linear"},
     "Activation": lambda layer, weights: {"kind": "add", "activation": _activation(layer)},  # of one map
 }

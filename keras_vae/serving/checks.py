@@ -12,6 +12,9 @@ import tensorflow as tf
 # z beyond this is taken for an error of the client; everything within it decodes to finite pixels.
 MAX_ABS_Z = 1e6
 
+# The same for values of x that the likelihood does not bound: their squares are finite, and so is the ELBO.
+MAX_ABS_X = 1e15
+
 # Seeds are integers that survive JSON in every language, JavaScript's doubles included.
 MAX_SEED = 2**53 - 1
 
@@ -30,12 +33,11 @@ def batch(name, tensor, shape):
     return _require(tf.shape(tensor)[0] > 0, f"{name} must not be an empty batch", tensor)
 
 
-def image(pixels, shape):
-    """Checks float32 images [b, *shape]: finite and within [0, 1]."""
-    pixels = batch("image", pixels, shape)
-    # a NaN fails both comparisons
-    in_range = tf.reduce_all(tf.logical_and(pixels >= 0.0, pixels <= 1.0))
-    return _require(in_range, "image must be finite and within [0, 1]", pixels)
+def within(name, tensor, shape, low, high):
+    """Checks numbers [b, *shape]: finite and from `low` to `high`."""
+    tensor = batch(name, tensor, shape)
+    in_range = tf.reduce_all(tf.logical_and(tensor >= low, tensor <= high))  # a NaN fails both comparisons
+    return _require(in_range, f"{name} must be finite and within [{low:g}, {high:g}]", tensor)
 
 
 def latent(z, latent_dim):
@@ -49,13 +51,6 @@ def seeds(seed):
     seed = batch("seed", seed, ())
     in_range = tf.reduce_all(tf.logical_and(seed >= 0, seed <= MAX_SEED))
     return _require(in_range, f"seed must be from 0 to {MAX_SEED}", seed)
-
-
-def labels(label, num_classes):
-    """Checks int64 labels [b]: from 0 to num_classes - 1."""
-    label = batch("label", label, ())
-    in_range = tf.reduce_all(tf.logical_and(label >= 0, label < num_classes))
-    return _require(in_range, f"label must be from 0 to {num_classes - 1}", label)
 
 
 def same_batch(**tensors):

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_vae
-from keras_vae.serving import limits, signatures
+from keras_vae.serving import limits
 
 GOLDEN_ROWS = 2
 GOLDEN_SEEDS = (7, 2**40 + 1)
@@ -68,7 +68,7 @@ def describe(model, served, version, weights, warmup):
         "version": version,
         "model": type(model).__name__,
         "request_bytes": limits.REQUEST_BYTES,
-        "image_shape": list(signatures.image_shape(model)),
+        "event_shape": list(model.event_shape),
         "latent_dim": model.latent_dim,
         "written_with": {"keras_vae": keras_vae.__version__, "tensorflow": tf.__version__},
         "tolerance": "golden outputs hold to 1e-4, relative for values above 1; 8-bit pixels to one step",
@@ -112,16 +112,16 @@ def _describe_field(field):
 def golden_input(model, name, field):
     """A batch of GOLDEN_ROWS rows for an input, the same at every export, as a tensor."""
     generator = np.random.default_rng(0)
-    shape = signatures.image_shape(model)
-    # mostly black with a few shades, as short in JSON as numbers can be
-    shades = generator.choice([0.0, 0.25, 0.5, 0.75, 1.0], p=[0.6, 0.1, 0.1, 0.1, 0.1], size=(GOLDEN_ROWS, *shape))
-    pixels = np.round(shades * 255).astype(np.uint8)
+    shape = (GOLDEN_ROWS, *(model.event_shape if name == "image_bytes" else field.shape))
     if name == "seed":
         return tf.constant(GOLDEN_SEEDS, tf.int64)
-    if name == "label":
+    if field.dtype == "int64":
         return tf.constant(field.range, tf.int64)
-    if name == "z":
-        return tf.constant(np.round(generator.normal(size=(GOLDEN_ROWS, *field.shape)), 3), tf.float32)
+    if name != "image_bytes" and field.dtype == "float32" and field.range[1] > 1:
+        return tf.constant(np.round(generator.normal(size=shape), 3), tf.float32)
+    # mostly black with a few shades, as short in JSON as numbers can be
+    shades = generator.choice([0.0, 0.25, 0.5, 0.75, 1.0], p=[0.6, 0.1, 0.1, 0.1, 0.1], size=shape)
+    pixels = np.round(shades * 255).astype(np.uint8)
     if name == "image_bytes":
         return tf.io.encode_png(pixels)
     return tf.constant(pixels if field.dtype == "uint8" else shades, field.dtype)

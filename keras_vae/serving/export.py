@@ -178,7 +178,7 @@ def _differences_from_keras(model, staging):
     for name, compute in halves.items():
         rows = {key: contract.golden_input(model, key, field) for key, field in fields[name]["serve"].inputs.items()}
         expected = compute(*rows.values())
-        expected = expected if isinstance(expected, dict) else {"image": expected}
+        expected = expected if isinstance(expected, dict) else {signatures.x_name(model): expected}
         with verify.Model(os.path.join(staging, name)) as loaded:
             answer = loaded.run("serve", {key: value.numpy() for key, value in rows.items()})
         for output, value in expected.items():

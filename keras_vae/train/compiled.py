@@ -63,6 +63,8 @@ class CompiledSteps:
                     variable.assign(value)
                 finite, logs = self.careful_program(*given)
             if not finite:
+                for batch in some:
+                    self.model.check_batch(batch)
                 raise self.model.non_finite_error()
         return logs
 
@@ -72,8 +74,7 @@ class CompiledSteps:
 
     def _steps(self, batches, count):
         def step(number, finite):
-            terms = self.model.unguarded_step(_batch(batches, number))
-            return number + 1, finite & tf.reduce_all(tf.math.is_finite(terms["loss"]))
+            return number + 1, finite & self.model.unguarded_step(_batch(batches, number))
 
         _, finite = tf.while_loop(lambda number, finite: number < count, step, (0, True))
         for variable in self.model.trainable_variables:

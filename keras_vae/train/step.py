@@ -1,5 +1,7 @@
 """The only train_step and test_step of the package."""
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -7,6 +9,7 @@ from keras_vae.config import RunStopped
 from keras_vae.train.replicas import all_reduce_sum, clip, num_replicas
 
 NON_FINITE = "keras_vae: a loss or a gradient is not finite"
+UNSUPPORTED = "keras_vae: the data have values without a probability"
 
 
 class NonFiniteLossError(RunStopped):
@@ -35,11 +38,12 @@ class TrainStep(keras.Model):
         )
         self.trackers = [keras.metrics.Mean(name=name) for name in self.term_names]
 
-    def loss_terms(self, x, training):
+    def loss_terms(self, x, condition=None, training=False):
         """Terms of each example's loss.
 
         Args:
-            x: What `_inputs` makes of a batch: float32 [b, ...]; with labels, a list of these and int64 [b].
+            x: Float32 [b, ...].
+            condition: Conditions [b, ...], of a model that takes them.
             training: Bool.
 
         Returns:
@@ -48,55 +52,65 @@ class TrainStep(keras.Model):
         raise NotImplementedError(f"{type(self).__name__} must say what its loss is made of.")
 
     def _inputs(self, x, y):
-        """What `loss_terms` and `reconstruct` take, from x and y as they came to `fit`."""
-        return x
+        """The arguments of `loss_terms` and `reconstruct`, (x,) or (x, condition), from x and y as `fit` takes them."""
+        return (x,)
+
+    def _supported(self, x, condition=None):
+        """Whether all values of a batch have a probability: scalar bool tensor."""
+        return tf.constant(True)
 
     def train_step(self, data):
-        x, weight, terms, gradients, finite = self._gradients_of(data)
-        with tf.control_dependencies([tf.debugging.Assert(finite, [NON_FINITE])]):  # else the counters would move
+        inputs, weight, terms, gradients, finite, supported = self._gradients_of(data)
+        checks = [
+            tf.debugging.Assert(supported, [UNSUPPORTED]),
+            tf.debugging.Assert(finite | ~supported, [NON_FINITE]),
+        ]
+        with tf.control_dependencies(checks):  # else the counters would move
             self._apply([None if g is None else tf.identity(g) for g in gradients])
-        return self._update_metrics(x, terms, weight)
+        return self._update_metrics(inputs, terms, weight)
 
     def unguarded_step(self, data):
-        """`train_step` for XLA, which knows no assertions: no matter whether all is finite. Returns the terms."""
-        x, weight, terms, gradients, _ = self._gradients_of(data)
+        """`train_step` for XLA, which knows no assertions, whatever the loss. Returns whether it was finite."""
+        inputs, weight, terms, gradients, _, supported = self._gradients_of(data)
         self._apply(gradients)
-        self._update_metrics(x, terms, weight)
-        return terms
+        self._update_metrics(inputs, terms, weight)
+        return tf.reduce_all(tf.math.is_finite(terms["loss"])) & supported
 
     def guarded_step(self, data):
         """`train_step` for XLA, which knows no assertions. Returns whether the loss and the gradients were finite.
 
         If they were not, weights, optimizer and step are left as they are.
         """
-        x, weight, terms, gradients, finite = self._gradients_of(data)
+        inputs, weight, terms, gradients, finite, _ = self._gradients_of(data)
         variables = [*self.trainable_variables, *self.optimizer.variables, self.step]
         before = [tf.convert_to_tensor(variable) for variable in variables]
         self._apply(gradients)
         for variable, value in zip(variables, before, strict=True):
             variable.assign(tf.where(finite, tf.convert_to_tensor(variable), value))
-        self._update_metrics(x, terms, weight)
+        self._update_metrics(inputs, terms, weight)
         return finite
 
     def _gradients_of(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        x = self._inputs(x, y)
-        weight = self._example_weight(x, sample_weight)
+        inputs = self._inputs(x, y)
+        weight = self._example_weight(inputs, sample_weight)
         total_weight = all_reduce_sum(tf.reduce_sum(weight))
         passes = self._passes
         if self.jit_compile_steps is True and num_replicas() > 1:  # one for each, which holds its variables
             passes = tf.function(passes, jit_compile=True)
-        terms, loss, gradients = passes(x, weight, total_weight)
-        return x, weight, terms, *self._global_gradients(gradients, loss)
+        terms, loss, gradients = passes(inputs, weight, total_weight)
+        supported = self._supported(*inputs)
+        loss = tf.where(supported, loss, math.nan)  # so that the other replicas stop as well
+        return inputs, weight, terms, *self._global_gradients(gradients, loss), supported
 
     def _apply(self, gradients):
         self.optimizer.apply(gradients, self.trainable_variables)
         self.step.assign_add(1)
 
-    def _passes(self, x, weight, total_weight):
+    def _passes(self, inputs, weight, total_weight):
         """Forward and backward: (terms, loss, gradients) of this replica's examples."""
         with tf.GradientTape() as tape:
-            terms = self.loss_terms(x, training=True)
+            terms = self.loss_terms(*inputs, training=True)
             # The one place where examples become a scalar. Each replica's share is divided by the weight of the
             # whole batch, so that the sum over replicas is the mean over the batch, however it was dealt out.
             loss = tf.reduce_sum(weight * terms["loss"]) / tf.maximum(total_weight, 1e-30)
@@ -107,13 +121,15 @@ class TrainStep(keras.Model):
 
     def test_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        x = self._inputs(x, y)
-        terms = self.loss_terms(x, training=False)
-        return self._update_metrics(x, terms, self._example_weight(x, sample_weight))
+        inputs = self._inputs(x, y)
+        with tf.control_dependencies([tf.debugging.Assert(self._supported(*inputs), [UNSUPPORTED])]):
+            inputs = tuple(tf.identity(part) for part in inputs)
+        terms = self.loss_terms(*inputs, training=False)
+        return self._update_metrics(inputs, terms, self._example_weight(inputs, sample_weight))
 
-    def _example_weight(self, x, sample_weight):
+    def _example_weight(self, inputs, sample_weight):
         """Weight of each example, float32 [b]."""
-        ones = tf.ones([tf.shape(tf.nest.flatten(x)[0])[0]])
+        ones = tf.ones([tf.shape(inputs[0])[0]])
         return ones if sample_weight is None else ones * tf.reshape(tf.cast(sample_weight, "float32"), [-1])
 
     def _global_gradients(self, gradients, loss):
@@ -129,17 +145,16 @@ class TrainStep(keras.Model):
             checked += tf.add_n([tf.cast(s, "float32") for s in squares])
         return [None if g is None else g / replicas for g in gradients], tf.math.is_finite(checked)
 
-    def _update_metrics(self, x, terms, weight):
+    def _update_metrics(self, inputs, terms, weight):
         for tracker in self.trackers:
             tracker.update_state(terms[tracker.name], sample_weight=weight)
         if not self.has_metrics:
             return self.get_metrics_result()
-        return self.compute_metrics(x, x, self.reconstruct(x), sample_weight=weight)
+        return self.compute_metrics(inputs[0], inputs[0], self.reconstruct(*inputs), sample_weight=weight)
 
     def non_finite_error(self):
         """What `fit` raises after a step whose loss or gradients were not finite."""
         return NonFiniteLossError(
             f"The loss became NaN or infinite at step {self.step.numpy() + 1}. The weights are those before it. "
-            "Try a lower learning rate, gradient clipping (global_clipnorm=1.0 of the optimizer), or check the "
-            "data for values outside [0, 1]."
+            "Try a lower learning rate, or gradient clipping (global_clipnorm=1.0 of the optimizer)."
         )

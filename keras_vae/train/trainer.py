@@ -1,5 +1,7 @@
 """compile, fit and evaluate, as Keras has them, for a model that brings its own loss."""
 
+from contextlib import contextmanager
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -7,7 +9,7 @@ import tensorflow as tf
 from keras_vae.train import runners
 from keras_vae.train.compiled import CompiledSteps
 from keras_vae.train.replicas import distributed_function, refuse_under_strategy
-from keras_vae.train.step import NON_FINITE, TrainStep
+from keras_vae.train.step import NON_FINITE, UNSUPPORTED, TrainStep
 
 
 class Trainer(TrainStep):
@@ -57,13 +59,14 @@ class Trainer(TrainStep):
         """Trains; see `keras.Model.fit`.
 
         Args:
-            x: Images in [0, 1], as an array or as a dataset of images, (images, labels) or
-                (images, labels, sample_weight). The loss is the weighted mean over the batch.
-            y: Labels, which only a `ConditionalVAE` looks at.
+            x: Examples [n, ...], as an array, a DataFrame, or a dataset or generator of batches: x, (x, y) or
+                (x, y, sample_weight). The loss is the weighted mean over the batch.
+            y: Conditions, such as labels, which only a model that was made with a condition looks at.
             **kwargs: Everything else that `keras.Model.fit` takes.
 
         Raises:
-            InputError: for images of a wrong shape, NaN, or pixels out of [0, 1], before training starts.
+            InputError: for examples of a wrong shape, and for values that the likelihood gives no probability; whatever
+                holds the data, no step is made with them.
             NonFiniteLossError: if the loss or a gradient becomes NaN or infinite; the weights stay those before.
         """
         self._check_data(x, y)
@@ -74,22 +77,37 @@ class Trainer(TrainStep):
             kwargs.setdefault("shuffle", False)  # a dataset shuffles itself, and Keras warns that it will not
         y = _labels(x, y, kwargs)
         self._prepare_execution(x, kwargs)
-        try:
+        with self._explained(x):
             return super().fit(x, y, **kwargs)
-        except tf.errors.InvalidArgumentError as error:
-            if NON_FINITE not in error.message:
-                raise
-            raise self.non_finite_error() from None
 
     def evaluate(self, x=None, y=None, **kwargs):
         """Evaluates; see `keras.Model.evaluate`. Returns the terms of the loss, in nats, averaged over the images.
 
         Raises:
-            InputError: for images of a wrong shape, NaN, or pixels out of [0, 1].
+            InputError: for examples of a wrong shape, and for values that the likelihood gives no probability.
         """
         if not kwargs.get("_use_cached_eval_dataset"):
             self._check_data(x, y)
-        return super().evaluate(x, _labels(x, y, kwargs), **kwargs)
+        with self._explained(x):
+            return super().evaluate(x, _labels(x, y, kwargs), **kwargs)
+
+    @contextmanager
+    def _explained(self, x):
+        """Turns what a step says of data and of infinities into errors that say what to do."""
+        try:
+            yield
+        except tf.errors.InvalidArgumentError as error:
+            if UNSUPPORTED in error.message:
+                if isinstance(x, tf.data.Dataset):  # most often it is the first batch, whose values can then be named
+                    for batch in x.take(1):
+                        self.check_batch(batch)
+                raise self.unsupported_error() from None
+            if NON_FINITE in error.message:
+                raise self.non_finite_error() from None
+            raise
+
+    def check_batch(self, batch):
+        """Raises InputError for a batch, as a dataset has it, with values that have no probability."""
 
     def make_train_function(self, force=False):
         if self.distribute_strategy.num_replicas_in_sync == 1:

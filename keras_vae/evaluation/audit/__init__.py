@@ -59,7 +59,7 @@ def audit(model, images, *, labels=None, card=None, seed=0, seconds=10.0, progre
         raise InputError(f"An audit is about q(z|x) and p(z), and {type(model).__name__} has none. Use a VAE.")
     started = time.monotonic()
     images = np.asarray(images, "float32")
-    labels = None if labels is None or not getattr(model, "takes_labels", False) else np.asarray(labels)
+    labels = None if labels is None or getattr(model, "condition", None) is None else np.asarray(labels)
     pixels = likelihood.check_pixels(model.likelihood, images)
     if pixels.status == "error":  # what follows would be about other images
         return [pixels]

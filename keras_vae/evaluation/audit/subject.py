@@ -6,7 +6,6 @@ import tensorflow as tf
 from keras_vae import gaussian, likelihoods, posteriors, priors
 from keras_vae import noise as noises
 from keras_vae.evaluation.audit import formulas
-from keras_vae.evaluation.scores import as_one
 
 ROWS = 2000  # images times draws that are decoded at a time
 COPIES = 16  # of the first image, behind the others: their z must differ
@@ -51,7 +50,8 @@ class Subject:
         flat = tf.constant(z.reshape(-1, z.shape[-1]), tf.float32)
         if self.labels is not None:
             labels = self.labels if labels is None else labels
-            flat = [flat, tf.constant(np.resize(labels, len(flat)), tf.int64)]
+            repeated = np.resize(labels, (len(flat), *labels.shape[1:]))
+            flat = [flat, tf.constant(repeated, self.model.condition.event_dtype)]
         outputs = np.asarray(self.model.decoder(flat, training=False), "float32")
         return outputs.reshape(*z.shape[:-1], *outputs.shape[1:])
 
@@ -66,7 +66,7 @@ class Subject:
 
     def terms(self, repeats):
         """Terms of the model's own loss: name -> float64 [r, n], from r draws of its noise."""
-        runs = [self.model.loss_terms(as_one(self.inputs), training=False) for _ in range(repeats)]
+        runs = [self.model.loss_terms(*self.inputs, training=False) for _ in range(repeats)]
         return {name: np.stack([run[name] for run in runs]).astype("float64") for name in runs[0]}
 
 

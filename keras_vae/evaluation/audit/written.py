@@ -8,7 +8,7 @@ from keras_vae import objectives
 from keras_vae.evaluation import latents
 from keras_vae.evaluation.audit import formulas
 from keras_vae.evaluation.audit.finding import SIGMAS, Finding
-from keras_vae.evaluation.scores import as_one, batched, has_likelihood, inputs_of, pixel_hash
+from keras_vae.evaluation.scores import batched, has_likelihood, inputs_of, pixel_hash
 
 NAMES = "the written results are called what they are"
 LIKELIHOODS = ("nll", "conditional_nll", "importance_weighted_loss")
@@ -102,7 +102,7 @@ class _Sample:
         model = subject.model
 
         def results_of(*x):
-            return model.loss_terms(as_one(x), training=False), model.code(*x), model.reconstruct(*x)
+            return model.loss_terms(*x, training=False), model.code(*x), model.reconstruct(*x)
 
         terms, self.codes, reconstructed = batched(results_of, *inputs, batch_size=100)
         self.terms = {name: values.astype("float64") for name, values in terms.items()}
