@@ -36,7 +36,7 @@ MEANINGS = {
     "zero_codes": ("share of values", "code values that are 0"),
     "corrupted_mse": ("squared pixel", "mean squared error of a pixel of the corrupted image"),
     "restored_mse": ("squared pixel", "mean squared error of a pixel of its reconstruction"),
-    "scale": ("pixel", "standard deviation of a pixel in p(x|z)"),
+    "scale": ("pixel", "of p(x|z): the standard deviation of a Gaussian; that of a logistic is 1.81 times its scale"),
 }
 SUFFIXES = {
     "_bits_per_dimension": ("bits per value of a pixel", "the same in bits, for each value of each pixel"),
@@ -73,10 +73,36 @@ def unit(name):
     return known[0]
 
 
+def pixels(binarization, channels=None):
+    """What the pixels are that a model sees, in words.
+
+    Args:
+        binarization: As in a config.
+        channels: Int, 1 for grey and 3 for colour, or None where that is not known.
+
+    Example:
+
+    >>> from keras_vae.cards import pixels
+    >>> pixels("none", 3), pixels("dynamic", 1)
+    ('colour pixels', 'dynamic binarisation')
+    """
+    if binarization != "none":
+        return f"{binarization} binarisation"
+    return {1: "grey pixels", 3: "colour pixels"}.get(channels, "pixels as they are")
+
+
+def ordered(results):
+    """Results with those that explain another, such as its standard error, behind that one."""
+    explaining = {name: [name + suffix for suffix in SUFFIXES if name + suffix in results] for name in results}
+    explained = set().union(*explaining.values()) if results else set()
+    names = [found for name in results if name not in explained for found in (name, *explaining[name])]
+    return {name: results[name] for name in dict.fromkeys([*names, *results])}
+
+
 def rows(card):
     """The results of a card as strings: (name, value, unit)."""
     found = []
-    for name, value in card["results"].items():
+    for name, value in ordered(card["results"]).items():
         unit_of = card["units"].get(name, "")
         if isinstance(value, dict):
             base = name.removesuffix("_by_samples")

@@ -483,9 +483,11 @@ def _open(path):
 
 
 def _read_config(path):
+    from keras_vae import files, records
+
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        content = json.loads(files.read_bytes(path, records.LIMIT))
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"Cannot read the config {path}: {error}") from None
     return Config.from_dict(content.get("config") if isinstance(content, dict) else content)
 

@@ -117,8 +117,10 @@ def _traversals(decode, z_mean, kl, footnote, rows=8, steps=11):
         codes[row, :, dim] = values
     images = decode(codes.reshape(-1, len(z)))
     images = images.reshape(len(dims), steps, *images.shape[1:])
+    base = decode(z[None].astype("float32"))[0]
     title = f"traversals of the dimensions with the highest {'variance' if kl is None else 'KL'}"
-    return plotting.traversals(images, dims, None if kl is None else kl[dims], values, title=title, footnote=footnote)
+    kl = None if kl is None else kl[dims]
+    return plotting.traversals(images, dims, kl, values, base, title=title, footnote=footnote)
 
 
 def decode_plane(decode, side):

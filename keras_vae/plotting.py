@@ -23,7 +23,8 @@ from PIL import Image
 
 PALETTE = "#1f77b4 #ff7f0e #2ca02c #d62728 #9467bd #8c564b #e377c2 #7f7f7f #bcbd22 #17becf".split()
 TRAIN, TEST = PALETTE[:2]
-INK, GREY, FAINT = "#222222", "#6b6b6b", "#c4c4c4"  # titles; secondary text; spines and inactive bars
+# titles; secondary text; spines and inactive bars: to be read on white and on black, for a saved figure is transparent
+INK, GREY, FAINT = "#767d86", "#7b828a", "#a9afb6"
 GAP = 170  # the pixel between images: neither the black nor the white of a digit
 DPI = 120
 TITLE, LABEL, SMALL = 12, 9, 8  # points
@@ -71,12 +72,12 @@ def save_animation(frames, path, milliseconds=250, at_most=60):
 
 
 def save(figure, path, dpi=DPI):
-    """Writes a figure as a PNG; a file already there is replaced whole or not at all.
+    """Writes a figure as a transparent PNG; a file already there is replaced whole or not at all.
 
     >>> import os, tempfile
     >>> save(samples(np.zeros([4, 8, 8, 1])), os.path.join(tempfile.mkdtemp(), "samples.png"))
     """
-    _write(path, lambda file: figure.savefig(file, format="png", dpi=dpi, facecolor="white"))
+    _write(path, lambda file: figure.savefig(file, format="png", dpi=dpi, transparent=True))
 
 
 def samples(images, title="samples", columns=None, footnote=None):
@@ -133,13 +134,14 @@ def class_samples(images, class_names=None, title="samples of each class", footn
     return _framed(_picture(images, rows=names), title, footnote)
 
 
-def traversals(images, dims, kl, values, title="latent traversals", footnote=None):
+def traversals(images, dims, kl, values, base=None, title="latent traversals", footnote=None):
     """One latent dimension a row, moved through `values` while the others stay.
 
     Args:
         images: [rows, steps, h, w, c].
         dims, kl: [rows] the latent dimension of each row and its KL, or None for a KL that has no such parts.
         values: [steps] the values of z.
+        base: [h, w, c] what the unmoved z decodes to, drawn at the left of each row, or None.
 
     >>> figure = traversals(np.zeros([2, 3, 28, 28, 1]), dims=[7, 0], kl=[3.1, 0.0], values=[-2, 0, 2])
     """
@@ -148,6 +150,12 @@ def traversals(images, dims, kl, values, title="latent traversals", footnote=Non
     if kl is not None:
         names = [f"{name}  {nats:.1f} nats" for name, nats in zip(names, _vector("kl", kl, len(images)), strict=True)]
     columns = [_number(z) for z in _vector("values", values, images.shape[1])]
+    if base is not None:
+        base = _pixels("base", np.asarray(base)[None], "n h w c")
+        if base.shape[1:] != images.shape[2:]:
+            raise _invalid("base", f"shape {list(images.shape[2:])}", f"shape {list(base.shape[1:])}")
+        images = np.concatenate([np.broadcast_to(base, (len(images), *base.shape)), images], axis=1)
+        columns = ["base", *columns]
     return _framed(_picture(images, rows=names, columns=columns), title, footnote)
 
 

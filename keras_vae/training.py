@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import checkpoints, data, distribution, files, installed, plotting, report, serving, workers
+from keras_vae import cards, checkpoints, data, distribution, files, installed, plotting, report, serving, workers
 from keras_vae.callbacks import ImageGrids, LatentBoard, LatentStatistics, ProgressReport, duration
 from keras_vae.checkpoints import Checkpoint, InterruptedRun
 from keras_vae.config import InputError, RunStopped, field_owners, sections
@@ -323,8 +323,9 @@ def draw(run, model, images):
 
 def write_report(run, model, images, console, audit=True):
     """Writes report.html of a run; see `keras_vae.report.write_report`. Returns its path."""
+    pixels, labels = load_test_images(run.config, images)
     with audit_progress(console) as progress:
-        return report.write_report(run, model, *load_test_images(run.config, images), audit, progress)
+        return report.write_report(run, model, pixels, labels, audit, progress, images.class_names)
 
 
 def save_model(model, run):
@@ -431,7 +432,7 @@ def _hyper_parameters(config):
 
 
 def _footnote(run, images):
-    pixels = {"none": "grey pixels"}.get(run.config.data.binarization, f"{run.config.data.binarization} binarisation")
+    pixels = cards.pixels(run.config.data.binarization, images.image_shape[-1])
     fallback = " (bundled, in place of mnist)" if images.fallback else ""
     return f"preset {run.config.preset}, {images.name}{fallback}, test split, {pixels}"
 

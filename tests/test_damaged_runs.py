@@ -1,5 +1,9 @@
 """Every command on every damaged file of a run, and on names of any characters: it works, or one line says why not."""
 
+import json
+import os
+import shutil
+
 import numpy as np
 import pytest
 
@@ -66,3 +70,103 @@ def test_names_of_any_characters_work(name, whole, tmp_path, capsys):
 def test_an_export_under_any_name_is_verified(whole, capsys):
     code, out, _ = keras_vae(capsys, "verify-export", whole / "export")
     assert code == 0 and ", 0 failed." in out and NAME in out
+
+
+def edited(name, *path, value):
+    """A damage that changes one value of a JSON file; the value `...` takes it away."""
+
+    def damage(run):
+        content = json.loads((run / name).read_text())
+        inside = content
+        for key in path[:-1]:
+            inside = inside[key]
+        if value is ...:
+            del inside[path[-1]]
+        else:
+            inside[path[-1]] = value
+        (run / name).write_text(json.dumps(content))
+
+    return damage
+
+
+def written(name, content):
+    """A damage that writes other bytes into a file."""
+    return lambda run: (run / name).write_bytes(content)
+
+
+def instead(name, make):
+    """A damage that puts something else in the place of a file or a folder."""
+
+    def damage(run):
+        path = run / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
+        path.parent.mkdir(exist_ok=True)
+        make(path)
+
+    return damage
+
+
+def cut(name):
+    return lambda run: (run / name).write_bytes((run / name).read_bytes()[: (run / name).stat().st_size // 2])
+
+
+SECRET = b"\x89PNG\r\n\x1a\nsecret"  # a picture outside of the run
+DEEP = b"[" * 100_000
+FILES = ("config.json", "evaluation.json", "history.csv", "model.keras", "figures/samples.png")
+PLACES = {  # what can stand where a file or a folder should
+    "nothing": lambda path: None,
+    "pipe": os.mkfifo,
+    "folder": lambda path: path.mkdir(),
+    "circle": lambda path: path.symlink_to(path.name),
+    "link out": lambda path: path.symlink_to("../secret.png"),
+    "file": lambda path: path.write_bytes(b"x"),
+    "empty": lambda path: path.write_bytes(b""),
+}
+DAMAGES = {
+    **{f"{name} cut": cut(name) for name in FILES},
+    **{f"{name} garbage": written(name, bytes(range(256)) * 4) for name in FILES},
+    **{f"{name} is {place}": instead(name, make) for name in FILES for place, make in PLACES.items()},
+    **{
+        f"{name} is {place}": instead(name, PLACES[place])
+        for name in ("figures", "samples", "tensorboard", "export", "checkpoints")
+        for place in ("file", "pipe", "circle")
+    },
+    **{
+        f"{name} holds {content[:9]!r}": written(name, content)
+        for name in ("config.json", "evaluation.json")
+        for content in (b"[]", b"null", b"1", b'"a"', b"{}", b'{"a": 1}', DEEP, b"NaN", b"\xff\xfe")
+    },
+    **{
+        f"config {path[-1]} {value!r}": edited("config.json", *path, value=value)
+        for path in (["config"], ["data"], ["versions"], ["config", "model"], ["config", "preset"], ["created"])
+        for value in (..., None, [], 1, "\x1b[2J", {"a": {}})
+    },
+    **{
+        f"data {name} {value!r}": edited("config.json", "data", name, value=value)
+        for name in ("name", "image_shape", "train_images")
+        for value in (..., None, [], -1, "x", [8, 8], [10**9, 10**9, 3], {})
+    },
+    "config of 10**9 units": edited("config.json", "config", "model", "hidden", value=[10**9]),
+    "config of 10**30 units": edited("config.json", "config", "model", "hidden", value=[10**30]),
+    **{
+        f"card {name} {value!r}": edited("evaluation.json", name, value=value)
+        for name in ("protocol", "results", "model", "units", "versions")
+        for value in (..., None, [], 1, {"a": {}}, {"a": [None]}, {"\x1b]52;c;aGk=\x07": 1.0})
+    },
+    **{
+        f"result {name} {value!r:.20}": edited("evaluation.json", "results", name, value=value)
+        for name in ("loss", "kl_per_dimension", "mse", "importance_weighted_loss_by_samples")
+        for value in (..., None, float("nan"), 1e400, "x", [], [1.0], [1.0] * 99, {"a": 1}, {"2": 1.0}, True, 10**400)
+    },
+    **{
+        f"history {content[:20]!r}": written("history.csv", content)
+        for content in (
+            b"epoch\n0\n", b"loss\n1\n", b"epoch,loss\n", b"epoch,loss\n0,x\n", b"epoch,loss\n0,1,2\n",
+            b"epoch,loss\n0\n",
+            b"epoch,loss\n0,nan\n1,inf\n", b"epoch,loss\n1,1\n0,1\n", b"epoch,epoch\n0,0\n", b"\x00,\x00\n", b'"',
+            b"epoch,val_loss\n0," + b"9" * 5000 + b"\n", b"epoch,loss\nnan,1\n",
+        )
+    },
+}  # fmt: skip

@@ -2,6 +2,7 @@
 
 from keras_vae import evaluation
 from keras_vae.files import write_bytes
+from keras_vae.output import counted
 from keras_vae.presets import train_command
 from keras_vae.report.comparison import write_comparison
 from keras_vae.report.explorer import UnsupportedNetwork, explorer_data
@@ -13,7 +14,7 @@ __all__ = ["PAGE", "UnsupportedNetwork", "read_card", "result_rows", "write_comp
 HEADLINES = ("loss", "nll", "elbo", "reconstruction_loss", "kl_loss", "mse", "restored_mse", "active_units")
 
 
-def write_report(run, model, images, labels, audit=True, progress=None):
+def write_report(run, model, images, labels, audit=True, progress=None, class_names=None):
     """Writes report.html into a run directory: figures, numbers, the explorer, and how to go on.
 
     The page needs no network and no other file. It is replaced whole or not at all.
@@ -25,14 +26,18 @@ def write_report(run, model, images, labels, audit=True, progress=None):
         labels: Int [n], or None.
         audit: Bool, whether the page shows an audit, which takes about 10 seconds at most.
         progress: Callable, called with the name of each check of the audit, or None.
+        class_names: Names of the classes 0, 1, ..., or None.
 
     Returns:
         Path of the page.
     """
     card = read_card(run)
     kl = card["results"].get("kl_per_dimension")
+    kl = kl if isinstance(kl, list) and len(kl) == model.latent_dim else None
+    findings = _findings(model, images, labels, card, progress) if audit else []
     try:
-        explorer, unsupported = explorer_data(model, images, labels, kl, run.config.data.binarization), None
+        explorer = explorer_data(model, images, labels, kl, run.config.data.binarization, class_names)
+        unsupported = None
     except UnsupportedNetwork as error:
         explorer, unsupported = None, str(error)
     page = render(
@@ -47,9 +52,13 @@ def write_report(run, model, images, labels, audit=True, progress=None):
         command=train_command(run.config),
         protocol=card["protocol"],
         results=result_rows(card),
-        headlines=[row for name in HEADLINES for row in result_rows(card) if row["name"] == name][:4],
+        headlines=_headlines(card),
         published=find_published(card),
-        findings=_findings(model, images, labels, card, progress) if audit else [],
+        findings=findings,
+        counts=", ".join(
+            [counted(len(findings), "check")]
+            + [counted(sum(each.status == kind for each in findings), kind) for kind in ("error", "warning")]
+        ),
         kl=bars(kl) if kl else None,
         explorer=explorer,
         unsupported=unsupported,
@@ -57,6 +66,14 @@ def write_report(run, model, images, labels, audit=True, progress=None):
     path = run.path / "report.html"
     write_bytes(path, page)
     return path
+
+
+def _headlines(card):
+    """Rows of up to four results. The ELBO is not among them where it is the loss with another sign."""
+    rows = {row["name"]: row for row in result_rows(card)}
+    if "elbo" in rows and "loss" in rows and rows["elbo"]["value"].lstrip("-") == rows["loss"]["value"].lstrip("-"):
+        del rows["elbo"]
+    return [rows[name] for name in HEADLINES if name in rows][:4]
 
 
 def _findings(model, images, labels, card, progress):

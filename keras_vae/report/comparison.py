@@ -77,7 +77,7 @@ def _curves(runs, same_loss):
     if not any(f"val_{name}" in history for history in histories.values() for name in plotting.PANELS.values()):
         return None
     file = io.BytesIO()
-    plotting.compared_curves(histories).savefig(file, format="png", dpi=plotting.DPI, facecolor="white")
+    plotting.compared_curves(histories).savefig(file, format="png", dpi=plotting.DPI, transparent=True)
     return figure("training_curves", "Training", "Losses on the test split by epoch.", file.getvalue())
 
 

@@ -20,7 +20,7 @@ class UnsupportedNetwork(ValueError):
     """A network that the page cannot run. The message says which part of it."""
 
 
-def explorer_data(model, images, labels, kl=None, binarization="none"):
+def explorer_data(model, images, labels, kl=None, binarization="none", class_names=None):
     """Everything that the explorer needs, for JSON. Arrays are base64 of little-endian float32 or of uint8.
 
     Args:
@@ -30,6 +30,7 @@ def explorer_data(model, images, labels, kl=None, binarization="none"):
         kl: [d] nats of each latent dimension, or None: sliders go to the dimensions with the most, or to those in
             which the codes vary most.
         binarization: How the images were binarised: what is drawn in the page is treated alike.
+        class_names: Names of the classes 0, 1, ..., or None.
 
     Returns:
         Dict: weights, encoder, decoder, shape, examples, the dimensions that can be moved and so on.
@@ -65,6 +66,7 @@ def explorer_data(model, images, labels, kl=None, binarization="none"):
         "draws": _base64(model.lowest(model.prior.sample(DRAWS, 0)), "<f4") if is_vae else None,
         "examples": _base64(np.round(255 * images[chosen]), "u1"),
         "classes": model.condition.num_classes if model.takes_labels else None,
+        "names": None if class_names is None else list(map(str, class_names)),
         "labels": None if labels is None else [int(labels[index]) for index in chosen],
         "plane": _plane(codes, labels) if codes.shape[1] == 2 else None,
     }

@@ -17,7 +17,7 @@ FIGURES = {
     "manifold": ("Latent plane", "Images decoded on a lattice of the plane; each stands for equal probability."),
     "latent_space": ("Codes", "Where the test images lie in the latent space."),
     "interpolations": ("Interpolations", "Images decoded along straight lines between the codes of two test images."),
-    "traversals": ("Traversals", "One latent dimension a row, moved while the others stay."),
+    "traversals": ("Traversals", "One latent dimension a row, moved while the others stay as in the base image."),
     "training_curves": ("Training", "Losses by epoch."),
     "animation": ("While training", "The same draws from the prior, or the same test images, after each epoch."),
 }
@@ -45,7 +45,10 @@ def figures(run):
 
 def figure(name, title, text, content, kind="png"):
     """A figure for the templates; `content` is the bytes of its file."""
-    return {"name": name, "title": title, "text": text, "type": kind, "bytes": base64.b64encode(content).decode()}
+    little, at = ("little", 6) if kind == "gif" else ("big", 16)  # where such a file says how wide it is
+    width = int.from_bytes(content[at : at + (2 if kind == "gif" else 4)], little)
+    encoded = base64.b64encode(content).decode()
+    return {"name": name, "title": title, "text": text, "type": kind, "width": width, "bytes": encoded}
 
 
 def facts(run):

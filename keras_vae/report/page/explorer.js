@@ -33,6 +33,11 @@ function frame() {
   if (recent.length) element("timing").textContent = `${recent[recent.length >> 1].toFixed(1)} ms a frame`;
 }
 
+function className(label) {
+  const name = data.names && data.names[label];
+  return name === undefined || name === null || name === String(label) ? `class ${label}` : name;
+}
+
 // Images
 
 function paint(canvas, pixels) {
@@ -62,7 +67,7 @@ const bytes = decodeBase64(data.examples, Uint8Array);
 const size = width * height * channels;
 const examples = Array.from({ length: bytes.length / size }, (_, i) => {
   const pixels = Float32Array.from(bytes.subarray(i * size, (i + 1) * size), (byte) => byte / 255);
-  return { pixels, label: data.labels && data.labels[i], name: data.labels ? `class ${data.labels[i]}, image ${i + 1}` : `image ${i + 1}` };
+  return { pixels, label: data.labels && data.labels[i], name: data.labels ? `${className(data.labels[i])}, image ${i + 1}` : `image ${i + 1}` };
 });
 let drawn = false; // whether the input is the user's own drawing, to which the next line is added
 
@@ -269,7 +274,9 @@ function listenToPlane() {
   addEventListener("resize", repaint);
   for (const [index, name] of [...new Set(data.labels || [])].sort((a, b) => a - b).entries()) {
     const entry = document.createElement("span");
-    entry.innerHTML = `<i style="background:${COLOURS[index]}"></i>${name}`;
+    const dot = document.createElement("i");
+    dot.style.background = COLOURS[index];
+    entry.append(dot, data.names && data.names[name] ? data.names[name] : String(name));
     if (data.plane.labels) element("classes").append(entry);
   }
 }
@@ -300,11 +307,11 @@ if (data.draws) {
   });
 }
 if (data.classes) {
-  for (let label = 0; label < data.classes; label++) element("label").append(new Option(label));
+  for (let label = 0; label < data.classes; label++) element("label").append(new Option(data.names && data.names[label] ? data.names[label] : label, label));
   element("label").addEventListener("input", (event) => {
     setLabel(Number(event.target.value));
     show(explorer.z);
-    say(`Decoded z as class ${explorer.label}.`);
+    say(`Decoded z as ${className(explorer.label)}.`);
   });
 }
 setInput(examples[0].pixels, examples[0].label);
