@@ -3,11 +3,14 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pytest
 from serving_exports import all_signatures, assert_same
 
 from keras_vae.serving import verify
 
-CALLS, REQUESTS, THREADS = 2000, 20, 16
+REQUESTS, THREADS = 20, 16
+# to each signature
+some_calls = pytest.mark.parametrize("calls", [300, pytest.param(2000, marks=pytest.mark.slow)])
 
 
 def requests_for(entry, generator):
@@ -26,7 +29,8 @@ def requests_for(entry, generator):
         yield request
 
 
-def test_concurrent_calls_on_every_signature(exported):
+@some_calls
+def test_concurrent_calls_on_every_signature(calls, exported):
     _, written, contract = exported
     generator = np.random.default_rng(0)
     with ThreadPoolExecutor(THREADS) as pool:
@@ -35,13 +39,14 @@ def test_concurrent_calls_on_every_signature(exported):
             requests = list(requests_for(entry, generator))
             with verify.Model(written.paths[name]) as model:
                 expected = [model.run(signature, request) for request in requests]
-                order = generator.integers(0, REQUESTS, CALLS)
+                order = generator.integers(0, REQUESTS, calls)
                 answers = pool.map(lambda i: model.run(signature, requests[i]), order)  # noqa: B023
                 for i, answer in zip(order, answers, strict=True):
                     assert_same(answer, expected[i])
 
 
-def test_refusals_among_the_calls_disturb_no_other(exported):
+@some_calls
+def test_refusals_among_the_calls_disturb_no_other(calls, exported):
     _, written, contract = exported
     entry = contract["models"]["encoder"]["signatures"]["sample"]
     good = verify.golden_request(entry)
@@ -56,7 +61,7 @@ def test_refusals_among_the_calls_disturb_no_other(exported):
             except Exception as error:
                 return type(error).__name__
 
-        for number, answer in enumerate(pool.map(ask, range(CALLS))):
+        for number, answer in enumerate(pool.map(ask, range(calls))):
             if number % 2:
                 assert answer == "InvalidArgumentError"
             else:

@@ -257,12 +257,12 @@ def test_an_export_that_was_killed_is_swept_away_by_the_next(tmp_path):
 def test_two_exports_at_once_get_different_versions(tmp_path):
     model = build(MLP)
     exports = []
-    threads = [threading.Thread(target=lambda: exports.append(export_saved_models(model, tmp_path))) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: exports.append(export_saved_models(model, tmp_path))) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(export.version for export in exports) == [1, 2, 3]
+    assert sorted(export.version for export in exports) == [1, 2]
 
 
 def test_verification_reports_an_export_that_was_stopped_halfway(tmp_path, whole):
