@@ -92,9 +92,7 @@ def test_effective_samples_of_planted_weights():
 
 def test_prior_samples_find_the_same_likelihood_with_less_to_show_for_them():
     planted = Planted()
-    results = planted.results(
-        20_000, propose=marginal.prior_proposal(lambda n, seed: keras.random.normal((n, 2), seed=seed))
-    )
+    results = planted.results(20_000, propose=marginal.prior_proposal(lambda n, noise: noise((1, n, 2), "prior")[0]))
     assert results["log_marginal"].mean() == pytest.approx(planted.exact.mean(), abs=0.2)
     assert results["effective_samples"].mean() < 0.2 * planted.results(20_000)["effective_samples"].mean()
 
@@ -138,7 +136,7 @@ def test_memory_does_not_grow_with_the_samples():
         marginal.estimate(
             np.zeros((30, 2), "float32"),
             propose=marginal.posterior_proposal(
-                lambda x: (tf.zeros((x.shape[0], 1)),) * 2, lambda z, seed: tf.zeros(tf.shape(z)[:-1])
+                lambda x: (tf.zeros((x.shape[0], 1)),) * 2, lambda z: tf.zeros(tf.shape(z)[:-1])
             ),
             log_likelihood=log_likelihood,
             num_samples=num_samples,
@@ -152,7 +150,7 @@ def test_a_last_chunk_that_is_not_full_is_weighed_right(num_samples):
         np.zeros((3, 2), "float32"),
         propose=marginal.posterior_proposal(
             lambda x: (tf.zeros((x.shape[0], 1)),) * 2,
-            lambda z, seed: gaussian.log_prob(x=z, mean=0.0, log_var=tf.zeros_like(z)),
+            lambda z: gaussian.log_prob(x=z, mean=0.0, log_var=tf.zeros_like(z)),
         ),
         log_likelihood=lambda x, z: tf.fill(tf.shape(z)[:-1], -500.0),
         num_samples=num_samples,
@@ -296,7 +294,8 @@ def test_both_estimators_agree_where_the_prior_is_no_standard_normal(values):
     assert by_q["nll"] < -by_q["elbo"]
     assert "kl_per_dimension" not in by_q  # there is no closed form for each dimension
     parts = by_q.get("kl_per_part", [by_q["kl_loss"]])
-    assert sum(parts) == pytest.approx(by_q["kl_loss"], abs=0.15)  # each estimated by draws of its own
+    # each estimated by a draw of its own of each of 20 images
+    assert sum(parts) == pytest.approx(by_q["kl_loss"], abs=0.6)
 
 
 def test_an_unknown_estimator_is_refused_with_the_choices(vae):

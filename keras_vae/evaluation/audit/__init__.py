@@ -127,7 +127,10 @@ def _sizes(model, images, labels, seconds):
 def _seconds_of_a_row(model, labels, rows=200):
     """How long it takes to decode one z."""
     z = tf.random.stateless_normal((rows, model.latent_dim), [0, 0])
-    inputs = z if labels is None else [z, tf.constant(np.resize(labels, rows), tf.int64)]
+    inputs = z
+    if labels is not None:
+        given = np.resize(labels, (rows, *np.shape(labels)[1:]))
+        inputs = [z, tf.constant(given, model.condition.event_dtype)]
     model.decoder(inputs, training=False)
     started = time.monotonic()
     model.decoder(inputs, training=False)
