@@ -87,7 +87,7 @@ class _Job:
         signals.check()
         self.facts = data_facts(self.images)
         if self.peers:
-            told = ("name", "image_shape", "train_images", "test_images", "train_sha256", "test_sha256")
+            told = ("image_shape", "train_images", "test_images", "train_sha256", "test_sha256")
             self.peers.agree("data", {f"{name} of the data": self.facts[name] for name in told})
         _check_labels(config, self.images)
         self.config = config.replace(dataset=self.images.name) if config.data.dataset == "auto" else config

@@ -57,7 +57,9 @@ def contents(path):
     return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
-KINDS = ("new", "old", 0, 1)
+KINDS = ("new", "old", *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4)))
+MOMENTS = ["replace model.keras"]
+MOMENTS += [pytest.param(moment, marks=pytest.mark.slow) for moment in ("replace history.csv", "rename checkpoints")]
 
 
 def after_a_cut(disk, moment, folder, kind):
@@ -96,7 +98,7 @@ def test_a_power_cut_at_any_moment_loses_no_step_that_was_saved_and_no_finished_
 
 
 @pytest.mark.parametrize("kind", ["new", "old", 1])
-@pytest.mark.parametrize("operation", ["replace history.csv", "replace model.keras", "rename checkpoints"])
+@pytest.mark.parametrize("operation", MOMENTS)
 def test_a_run_goes_on_after_a_power_cut_to_the_same_bits(operation, kind, watched, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "complete", complete)
     disk, whole = watched

@@ -269,3 +269,47 @@ def test_a_stopped_worker_is_noticed_and_ends_when_it_wakes(two):
     two[1].send_signal(signal.SIGCONT)
     _, errors = two[1].communicate(timeout=60)
     assert two[1].returncode == 1 and "worker 0" in errors
+
+
+# -- with TensorFlow -----------------------------------------------------------------------------------------------
+
+TRAIN = (
+    "train mlp --dataset digits --hidden 8 --latent-dim 2 --epochs 3000 --nll-samples 0 --checkpoint-every 5 "
+    "--strategy multiworker"
+).split()
+
+
+def start_training(addresses, rank, run_dir, *options):
+    task = {"type": "worker", "index": rank}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(PACKAGE.parent),
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": task}),
+    }
+    command = [sys.executable, "-m", "keras_vae", *TRAIN, "--run-dir", str(run_dir), *options]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=environment, **pipes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [["--learning-rate", "0.01"], ["--latent-dim", "3"], ["--batch-size", "64"]])
+def test_two_workers_with_other_options_end_before_the_first_step(options, addresses, tmp_path):
+    run_dir = tmp_path / "run"
+    both = [start_training(addresses[:2], 0, run_dir), start_training(addresses[:2], 1, run_dir, *options)]
+    for process in both:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 2 and options[0][2:].replace("-", "_") in errors.splitlines()[-1], errors
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_of_two_training_workers_ends_both_and_they_go_on(addresses, tmp_path):
+    both = [start_training(addresses[:2], rank, tmp_path / "run") for rank in range(2)]
+    while not list((tmp_path / "run" / "checkpoints").glob("step-*")):
+        assert all(process.poll() is None for process in both)
+        time.sleep(0.1)
+    both[1].terminate()
+    errors = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [1, 143], errors
+    assert "the steps since the last checkpoint are done again. Continue with: " in errors[1]
