@@ -147,7 +147,7 @@ def remove_leftovers(path, everything=False):
         everything: Bool, whether nobody else can be writing there; otherwise what is younger than an hour stays.
     """
     for found in list(Path(path).rglob(f"{TEMPORARY}*")):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # it is gone, or this is a folder to read alone
             if everything or time.time() - found.lstat().st_mtime > OLD:
                 shutil.rmtree(found) if found.is_dir() and not found.is_symlink() else found.unlink()
 

@@ -84,6 +84,7 @@ class Run:
         run = cls(path, *_read(path / "config.json", records.parse_config))
         if not run.checkpoints.exists():
             shutil.rmtree(path / REMOVED, ignore_errors=True)  # of a process that was killed at the very end
+            files.remove_leftovers(path)
         return run
 
     def read_card(self):

@@ -112,6 +112,8 @@ class _Job:
 
     def run_all(self):
         with Lock(self.run.checkpoints) if self.chief else nullcontext():
+            if self.chief:
+                files.remove_leftovers(self.run.path, everything=True)
             with stopped_by_the_disk(self.run, lambda: continue_command(self.run.path, self.config)):
                 self._announce()
                 with self.peers or nullcontext():

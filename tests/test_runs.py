@@ -234,5 +234,10 @@ def test_a_run_killed_while_its_checkpoints_were_removed_is_finished_and_tidied(
         with pytest.raises(KeyboardInterrupt):
             run.finish()
     assert not runs.is_unfinished(run.path)
+    abandoned, young = (run.path / f"{runs.files.TEMPORARY}{name}-report.html" for name in ("old", "new"))
+    abandoned.touch()
+    young.touch()
+    os.utime(abandoned, (1, 1))
     Run.open(run.path)
+    young.unlink()  # somebody may be writing it
     assert [file.name for file in run.path.iterdir()] == ["config.json"]
