@@ -12,7 +12,7 @@ import tensorflow as tf
 from serving_exports import INVALID_ARGUMENT, all_signatures, assert_same, fetched, run_c_api
 from tensorflow.core.framework import node_def_pb2
 
-from keras_vae.serving import verify, verify_export
+from keras_vae.serving import requests, verify, verify_export
 
 
 def requests_of(contract, name):
@@ -65,7 +65,7 @@ def test_the_matrix_has_the_hazards_of_every_kind(exported):
 
 def test_an_enormous_png_is_refused_before_it_is_decoded(exported):
     _, written, _ = exported
-    bomb = np.array([verify._png(2**31 - 1, 2**31 - 1)], dtype=object)
+    bomb = np.array([requests.png(2**31 - 1, 2**31 - 1)], dtype=object)
     with verify.Model(written.paths["encoder"]) as model:
         with pytest.raises(tf.errors.InvalidArgumentError, match="8 pixels high and 12 wide"):
             model.run("encode_png", {"image_bytes": bomb})

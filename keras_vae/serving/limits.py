@@ -11,8 +11,7 @@ from dataclasses import replace
 import tensorflow as tf
 
 from keras_vae.serving import checks, signatures
-
-REQUEST_BYTES = 2**28  # so that 2 GB hold a server and several requests at once
+from keras_vae.serving.verify import REQUEST_BYTES
 
 TRACED_ROWS = 4096  # so many that weights and constants weigh nothing beside the rows
 

@@ -4,32 +4,44 @@ Run as a script it prints one line of JSON for each step and, at the end, what f
 caller's side. Requests go through a session, as in the server, so that malformed ones reach the graph itself.
 """
 
-import base64
-import binascii
 import contextlib
 import json
 import os
 import re
-import struct
 import sys
 import tempfile
-import zlib
+import types
 
 if __name__ == "__main__":
-    # The modules beside this script must not hide others of the same name, and neither package may be imported:
-    # TensorFlow by itself would import keras.
-    sys.path[:] = [entry for entry in sys.path if entry != os.path.dirname(os.path.abspath(__file__))]
-    sys.modules.update({"keras": None, "keras_vae": None})  # type: ignore[dict-item]  # importing them now fails
+    # TensorFlow by itself would import keras. Of keras_vae there are the modules beside this script alone, which must
+    # not hide others of the same name.
+    folder = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [entry for entry in sys.path if entry != folder]
+    for name, path in (("keras_vae", []), ("keras_vae.serving", [folder])):
+        sys.modules[name] = types.ModuleType(name)
+        sys.modules[name].__path__ = path
+    sys.modules["keras"] = None  # type: ignore[assignment]  # importing it now fails
 
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import config_pb2, saved_model_pb2
+
+from keras_vae.serving import operations
+from keras_vae.serving.requests import (
+    golden_arrays,
+    golden_request,
+    hostile_requests,
+    parse_warmup,
+    rows_of,
+    without_golden,
+)
 
 CONTRACT = os.path.join("assets.extra", "contract.json")
 WARMUP = os.path.join("assets.extra", "tf_serving_warmup_requests")
 TOLERANCE = 1e-4  # of golden outputs, relative to values above 1
+
+REQUEST_BYTES = 2**28  # what a request may need; 2 GB hold a server and several of them
 
 # A SavedModel may be larger than its parameters by this share and this many bytes.
 SIZE_SHARE, SIZE_BYTES = 0.1, 150_000
@@ -38,12 +50,13 @@ PYTHON_OPERATIONS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 XLA_ATTRIBUTES = ("_XlaMustCompile", "_XlaCompile")
 
 
-def check_export(directory, report=lambda step: None):
+def check_export(directory, report=lambda step: None, allowed=()):
     """Checks the newest version of an export, and that older ones are whole.
 
     Args:
         directory: What `export_saved_models` wrote into.
         report: Called with a line of text before each step.
+        allowed: Names of operations that a graph may hold beside those of `operations.ALLOWED`.
 
     Returns:
         List of failures, one line each; empty if all is well.
@@ -74,18 +87,22 @@ def check_export(directory, report=lambda step: None):
         else:
             path = os.path.join(base, str(version))
             if not _missing(path):
-                failures += check_version(path, models[name], report=lambda step, name=name: report(f"{name}: {step}"))
+                failures += check_version(
+                    path, models[name], report=lambda step, name=name: report(f"{name}: {step}"), allowed=allowed
+                )
     return failures
 
 
-def check_version(path, contract, hostile=True, report=lambda step: None):
+def check_version(path, contract, hostile=True, report=lambda step: None, allowed=()):
     """Checks one version of one model.
 
     Args:
         path: Folder with saved_model.pb.
         contract: The model's entry in contract.json.
-        hostile: Whether to send malformed requests, which kill a process that holds a bad model, and to mind the size.
+        hostile: Whether to refuse operations that no network needs before anything runs, to send malformed requests,
+            which kill a process that holds a bad model, and to mind sizes.
         report: Called with a line of text before each step.
+        allowed: As for `check_export`.
 
     Returns:
         List of failures.
@@ -93,7 +110,7 @@ def check_version(path, contract, hostile=True, report=lambda step: None):
     name = "/".join(os.path.normpath(path).split(os.sep)[-2:])
     try:
         with _plainly_named(path) as plain:
-            failures = _check_version(plain, contract, hostile, report)
+            failures = _check_version(plain, contract, hostile, report, allowed)
     except (OSError, ValueError, KeyError, tf.errors.OpError, DecodeError) as error:
         reason = getattr(error, "message", str(error)).strip().splitlines()
         failures = [f"cannot be read: {type(error).__name__}: {reason[-1] if reason else ''}"]
@@ -112,11 +129,13 @@ def _plainly_named(path):
         yield link
 
 
-def _check_version(path, contract, hostile, report):
+def _check_version(path, contract, hostile, report, allowed):
     failures = []
     report("structure")
     if _read_json(os.path.join(path, CONTRACT)) != without_golden(contract):
         failures.append(f"{CONTRACT} differs from contract.json.")
+    if hostile and (refused := operations.refused(_read_saved_model(path), allowed)):
+        return failures + refused
     failures += _check_graph(path) + _check_weights(path, contract)
     if hostile:
         failures += _check_size(path, contract)
@@ -129,6 +148,9 @@ def _check_version(path, contract, hostile, report):
             report("warmup")
             failures += _check_warmup(model, path, contract)
         if hostile and not failures:
+            for signature, entry in contract["signatures"].items():
+                report(f"{signature}: {entry['max_rows']} rows")
+                failures += _check_most_rows(model, signature, entry)
             for signature, description, request in hostile_requests(contract):
                 report(f"{signature}: {description}")
                 failures += _check_refused(model, signature, description, request)
@@ -146,7 +168,8 @@ class Model:
     def __init__(self, path):
         meta_graph = _read_saved_model(path).meta_graphs[0]
         with tf.Graph().as_default() as graph:
-            self._session = tf.compat.v1.Session(graph=graph)
+            # on the CPU, where it is served, also beside a process that holds the GPU
+            self._session = tf.compat.v1.Session(graph=graph, config=config_pb2.ConfigProto(device_count={"GPU": 0}))
             saver = tf.compat.v1.train.import_meta_graph(meta_graph)
             with _plainly_named(path) as plain:
                 saver.restore(self._session, os.path.join(plain, "variables", "variables"))
@@ -172,136 +195,6 @@ class Model:
             # Session.run would compare the shapes in Python, before the graph sees them, which the server does not
             self._calls[key] = self._session._make_callable_from_options(options)
         return dict(zip(names.outputs, self._calls[key](*request.values()), strict=True))
-
-
-# -- golden vectors and malformed requests ------------------------------------------------------------------------
-
-
-def to_array(values, dtype):
-    """A field of the contract's golden vectors -> array. Bytes are {"b64": ...}, as in the server's REST interface."""
-    if dtype == "string":
-        return np.array([base64.b64decode(value["b64"]) for value in values], dtype=object)
-    return np.array(values, dtype=dtype)
-
-
-def golden_request(entry):
-    """The inputs of a signature's golden vectors, as a dict of arrays."""
-    return golden_arrays(entry, "inputs")
-
-
-def golden_arrays(entry, side):
-    """The golden "inputs" or "outputs" of a signature, as a dict of arrays."""
-    return {name: to_array(values, entry[side][name]["dtype"]) for name, values in entry["golden"][side].items()}
-
-
-def without_golden(contract):
-    """A model's entry in contract.json without the golden vectors: what each version keeps beside its graph."""
-    signatures = {
-        name: {key: value for key, value in entry.items() if key != "golden"}
-        for name, entry in contract["signatures"].items()
-    }
-    return {**contract, "signatures": signatures}
-
-
-def hostile_requests(contract):
-    """Malformed requests to each signature of a model, each with one thing wrong.
-
-    Args:
-        contract: A model's entry in contract.json.
-
-    Yields:
-        Triples (signature, description, dict of arrays).
-    """
-    for signature, entry in contract["signatures"].items():
-        good = golden_request(entry)
-        for name, field in entry["inputs"].items():
-            for description, value in _bad_values(good[name], field):
-                yield signature, f"{name}: {description}", {**good, name: value}
-            if len(good) > 1:
-                yield signature, f"{name}: one row more than the others", {**good, name: _rows(good[name], 3)}
-                yield signature, f"{name}: one row for several", {**good, name: good[name][:1]}
-                yield signature, f"{name}: missing", {key: value for key, value in good.items() if key != name}
-        many = entry["max_rows"] + 1
-        yield signature, "too many rows", {name: _rows(value, many) for name, value in good.items()}
-
-
-def _bad_values(good, field):
-    """Pairs (description, array)."""
-    yield "no batch axis", good[0] if good.ndim > 1 else np.array(good[0], dtype=good.dtype)
-    yield "one axis more", good[..., None]
-    yield "scalar", np.array(good.reshape(-1)[0], dtype=good.dtype)
-    yield "empty batch", good[:0]
-    if good.ndim > 1:
-        yield "flattened", good.reshape(-1)
-        yield "last axis too long", np.concatenate([good, good], axis=-1)
-        yield "last axis empty", good[..., :0]
-    if good.ndim > 2:
-        yield "rows flattened", good.reshape(len(good), -1)
-        yield "first axis too long", np.concatenate([good, good], axis=1)
-    wrong = {"float32": "float64", "uint8": "float32", "int64": "int32"}
-    yield "wrong dtype", np.zeros(good.shape, wrong.get(field["dtype"], "float32"))
-    if field["dtype"] in ("float32", "int64"):
-        low, high = field["range"]
-        if field["dtype"] == "float32":
-            beyond = {"NaN": np.nan, "infinity": np.inf, "minus infinity": -np.inf, "largest": 3.4e38}
-            beyond |= {"below the range": low - 0.01 * (high - low), "above the range": high + 0.01 * (high - low)}
-        else:
-            beyond = {"negative": -1, "smallest": -(2**63), "above the range": high + 1, "largest": 2**63 - 1}
-        for description, value in beyond.items():
-            bad = good.copy()
-            bad.reshape(-1)[-1] = value
-            yield description, bad
-    if field["dtype"] == "string":
-        png = good[-1]
-        width, height = struct.unpack(">II", png[16:24])
-        surplus = field["max_bytes"]["compressed pixels of a PNG"]
-        files = {
-            "no bytes": b"",
-            "text": b"a line of text, long enough to be looked at",
-            "PNG without pixels": png[:33],
-            "truncated PNG": png[: len(png) // 2 + 20],
-            "PNG of another size": _png(1, 1),
-            "PNG of 2^31-1 pixels": _png(2**31 - 1, 1),
-            "PNG of 60,000 x 60,000": _png(60_000, 60_000),
-            "PNG of 23,170 x 23,170 behind another chunk": _png(23_170, 23_170, 1, struct.pack(">II", width, height)),
-            "PNG with surplus data": _png(width, height, pixels=bytes(height * (width + 1)), surplus=surplus),
-            "GIF": b"GIF89a" + bytes(64),
-            "JPEG of noise": b"\xff\xd8\xff\xe0" + bytes(range(256)),
-            "JPEG of 65,000 x 65,000": _jpeg_header(65_000, 65_000),
-            "too many bytes": png + bytes(2**24),
-        }
-        for description, contents in files.items():
-            yield description, np.array([*good[:-1], contents], dtype=object)
-
-
-def _rows(array, count):
-    return np.resize(array, (count, *array.shape[1:]))
-
-
-def _png(width, height, depth=8, before=b"", pixels=bytes(2), surplus=0):
-    """A grey PNG file whose header states that size, with a handful of pixels in it.
-
-    Args:
-        width, height: Ints, pixels.
-        depth: Int, bits of a pixel.
-        before: Content of a chunk before the header.
-        pixels: The rows, each a byte and the pixels.
-        surplus: Number of bytes after the compressed pixels.
-    """
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", binascii.crc32(kind + data))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0))
-    first = chunk(b"teSt", before) if before else b""
-    pixels = chunk(b"IDAT", zlib.compress(pixels) + bytes(surplus))
-    return b"\x89PNG\r\n\x1a\n" + first + header + pixels + chunk(b"IEND", b"")
-
-
-def _jpeg_header(width, height):
-    """The beginning of a JPEG file whose frame states that size."""
-    frame = struct.pack(">BHHB", 8, height, width, 1) + b"\x01\x11\x00"
-    return b"\xff\xd8\xff\xc0" + struct.pack(">H", len(frame) + 2) + frame + b"\xff\xd9" + bytes(32)
 
 
 # -- the checks ---------------------------------------------------------------------------------------------------
@@ -401,14 +294,54 @@ def _difference(answer, expected):
     return float(np.max(difference / np.maximum(1, np.abs(expected))))
 
 
-def _check_refused(model, signature, description, request):
-    try:
+def _check_most_rows(model, signature, entry):
+    """As many rows as are allowed are answered, within the memory that a request may need."""
+    request = {name: rows_of(value, entry["max_rows"]) for name, value in golden_request(entry).items()}
+    with _growth() as grown:
         model.run(signature, request)
-    except tf.errors.InvalidArgumentError:
+    return _check_growth(signature, f"{entry['max_rows']} rows", grown)
+
+
+def _check_refused(model, signature, description, request):
+    with _growth() as grown:
+        try:
+            model.run(signature, request)
+            answer = "OK"
+        except tf.errors.InvalidArgumentError:
+            answer = "INVALID_ARGUMENT"
+        except Exception as error:
+            answer = type(error).__name__
+    failures = _check_growth(signature, description, grown)
+    if answer != "INVALID_ARGUMENT":
+        failures.append(f"{signature}: {description}: answered {answer} instead of INVALID_ARGUMENT.")
+    return failures
+
+
+def _check_growth(signature, description, grown):
+    (size,) = grown
+    if size <= REQUEST_BYTES:
         return []
-    except Exception as error:
-        return [f"{signature}: {description}: answered {type(error).__name__} instead of INVALID_ARGUMENT."]
-    return [f"{signature}: {description}: answered OK instead of INVALID_ARGUMENT."]
+    return [f"{signature}: {description}: took {size / 1e6:.0f} MB, more than {REQUEST_BYTES / 1e6:.0f} MB."]
+
+
+@contextlib.contextmanager
+def _growth():
+    """Yields a list that holds, after the block, by how many bytes the process grew at most; 0 where Linux is not."""
+    grown = []
+    before = _peak(reset=True)
+    yield grown
+    grown.append(_peak() - before)
+
+
+def _peak(reset=False):
+    try:
+        if reset:
+            with open("/proc/self/clear_refs", "w") as file:
+                file.write("5")
+        with open("/proc/self/status") as file:
+            return 1024 * int(file.read().partition("VmHWM:")[2].split()[0])
+    except (OSError, IndexError):
+        return 0
 
 
 def _check_warmup(model, path, contract):
@@ -431,47 +364,6 @@ def _check_warmup(model, path, contract):
     return failures
 
 
-def parse_warmup(record):
-    """A serialized PredictionLog -> (model name, signature name, dict of arrays).
-
-    Reads the wire format itself, so that the check needs no tensorflow-serving-api: PredictionLog.predict_log = 6,
-    PredictLog.request = 1; PredictRequest: model_spec = 1, inputs = 2; ModelSpec: name = 1, signature_name = 3.
-    """
-    request = _fields(_fields(_fields(record)[6][0])[1][0])
-    spec = _fields(request[1][0])
-    inputs = {}
-    for entry in request[2]:
-        item = _fields(entry)
-        inputs[item[1][0].decode()] = tf.make_ndarray(tensor_pb2.TensorProto.FromString(item[2][0]))
-    return spec[1][0].decode(), spec[3][0].decode(), inputs
-
-
-def _fields(message):
-    """Field number -> list of payloads of the length-delimited fields of a protocol buffer message."""
-    fields, position = {}, 0
-    while position < len(message):
-        tag, position = _varint(message, position)
-        if tag & 7 == 0:
-            _, position = _varint(message, position)
-        elif tag & 7 == 2:
-            length, position = _varint(message, position)
-            fields.setdefault(tag >> 3, []).append(message[position : position + length])
-            position += length
-        else:
-            position += {1: 8, 5: 4}[tag & 7]
-    return fields
-
-
-def _varint(message, position):
-    value = shift = 0
-    while True:
-        byte = message[position]
-        value |= (byte & 127) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 128:
-            return value, position
-
-
 def _read_saved_model(path):
     with open(os.path.join(path, "saved_model.pb"), "rb") as file:
         return saved_model_pb2.SavedModel.FromString(file.read())
@@ -482,14 +374,19 @@ def _read_json(path):
         return json.load(file)
 
 
-def main(directories):
-    """`verify.py DIR...`: prints lines {"step": ...} and at last {"failures": [...]}; exit code 0 if there is none."""
+def main(arguments):
+    """`verify.py [--allow=OPERATION ...] DIR...`: lines {"step": ...} and at last {"failures": [...]}.
+
+    The exit code is 0 if nothing failed.
+    """
+    allowed = [argument.partition("=")[2] for argument in arguments if argument.startswith("--allow=")]
+    directories = [argument for argument in arguments if not argument.startswith("--allow=")]
     if not directories:
-        print("usage: verify.py DIR...", file=sys.stderr)
+        print("usage: verify.py [--allow=OPERATION ...] DIR...", file=sys.stderr)
         return 2
     failures = []
     for directory in directories:
-        failures += check_export(directory, lambda step: print(json.dumps({"step": step}), flush=True))
+        failures += check_export(directory, lambda step: print(json.dumps({"step": step}), flush=True), allowed)
     print(json.dumps({"failures": failures}), flush=True)
     return 1 if failures else 0
 
