@@ -15,10 +15,14 @@ SHARE = "share of images"
 # result -> (unit, what it is); a result that ends in one of SUFFIXES is explained there
 MEANINGS = {
     "nll": (NATS, "-log p(x), by importance sampling: an upper bound in expectation"),
+    "conditional_nll": (NATS, "-log p(x|y), given the label: as nll, and no number to stand beside one"),
+    "prior_sampled_conditional_nll": (NATS, "-log p(x|y), given the label, by samples from the prior"),
     "prior_sampled_nll": (NATS, "-log p(x), by samples from the prior: far too high unless there are very many"),
     "importance_weighted_loss": (NATS, "as nll, but these pixels have no likelihood under p(x|z)"),
     "prior_sampled_loss": (NATS, "as prior_sampled_nll, but these pixels have no likelihood under p(x|z)"),
     "elbo": (NATS, "the evidence lower bound: -(reconstruction_loss + kl_loss)"),
+    "conditional_elbo": (NATS, "as elbo, a bound on log p(x|y), given the label"),
+    "score": (NATS, "as elbo, but these pixels have no likelihood: it mostly follows each image's own entropy"),
     "loss": (NATS, "what was trained on"),
     "reconstruction_loss": (NATS, "-E log p(x|z): the distortion"),
     "kl_loss": (NATS, "KL(q(z|x) || p(z)): the rate"),

@@ -89,3 +89,38 @@ def test_a_card_of_an_earlier_version_is_refused_with_the_way_out(tmp_path):
     (tmp_path / "evaluation.json").write_text('{"protocol": {}, "results": {}}')
     with pytest.raises(InputError, match="keras-vae evaluate"):
         cards.load(Run(tmp_path, Config(), {}))
+
+
+def conditional_card():
+    keras.utils.set_random_seed(0)
+    config = ModelConfig(model="conditional_vae", num_classes=2, hidden=(8,), latent_dim=2)
+    model, labels = build_model(config, (8, 8, 1), seed=0), np.arange(20) % 2
+    results = evaluation.evaluate(model, BINARY, labels=labels, nll_samples=5)
+    return evaluation.card(model, BINARY, results, protocol=PROTOCOL, versions={})
+
+
+def test_a_likelihood_given_the_label_does_not_stand_beside_one_that_is_not(card):
+    given = conditional_card()
+    assert {"conditional_nll", "conditional_elbo"} <= set(given["results"])
+    assert not {"nll", "elbo"} & set(given["results"])
+    assert given["model"]["loss"] == "the negative ELBO, given the label"
+    with pytest.raises(InputError, match="given: nothing in a, the label in b"):
+        cards.compare({"a": card, "b": given})
+    header, _, row = cards.compare({"a": card, "b": given}, allow_mixed=True)
+    assert row[header.index("elbo [nats per image]")] == "" and "loss [nats per image]" not in header
+
+
+def test_what_is_no_likelihood_is_called_a_score(card):
+    results = card_of(0.5 * BINARY)["results"]
+    assert results["score"] == pytest.approx(-(results["reconstruction_loss"] + results["kl_loss"]))
+    assert "elbo" not in results and "score" not in card["results"]
+
+
+def test_the_loss_of_beta_tc_is_evaluated_in_one_batch_size_which_the_card_names():
+    images = np.random.default_rng(1).integers(0, 2, (300, 8, 8, 1)).astype("float32")
+    keras.utils.set_random_seed(0)
+    model = build_model(ModelConfig(hidden=(8,), latent_dim=2, objective="beta_tc", beta=6.0), (8, 8, 1), seed=0)
+    assert "q(z) from batches of 500 images" in evaluation.loss_meaning(model, images)
+    with evaluation.fixed_noise(model, 0):
+        whole = model.loss_terms(images, training=False)["loss"]
+    assert evaluation.evaluate(model, images)["loss"] == pytest.approx(np.mean(whole), rel=1e-5)

@@ -1,7 +1,7 @@
 """The card of a model: its results with all that a reader has to know about them."""
 
 from keras_vae.cards import unit
-from keras_vae.evaluation.scores import has_likelihood
+from keras_vae.evaluation.scores import given, has_likelihood, loss_batch
 
 
 def card(model, images, results, *, protocol, versions):
@@ -27,7 +27,11 @@ def card(model, images, results, *, protocol, versions):
     if objective is not None:
         described |= {"prior": snake_case(model.prior), "objective": snake_case(objective), **_settings(objective)}
     return {
-        "protocol": {**protocol, "likelihood": described["likelihood"]},
+        "protocol": {
+            **protocol,
+            "likelihood": described["likelihood"],
+            "given": given(model) or "nothing",
+        },
         "model": described,
         "results": results,
         "units": {name: unit(name) for name in results},
@@ -42,11 +46,16 @@ def loss_meaning(model, images):
         return "the reconstruction loss, and penalties"
     name, config = snake_case(objective), _settings(objective)
     settings = ", ".join(f"{key} {value:g}" for key, value in config.items() if value)
+    if name == "beta_tc":
+        settings += f", q(z) from batches of {loss_batch(model)} images"
     if name != "elbo":
         return f"objective {name} ({settings}): not the negative ELBO"
     if config["beta"] != 1 or config["free_bits"]:
         return f"weighted ({settings}): not the negative ELBO"
-    return "the negative ELBO" if has_likelihood(model, images) else "no ELBO: these pixels have no likelihood"
+    condition = f", given {given(model)}" if given(model) else ""
+    return (
+        f"the negative ELBO{condition}" if has_likelihood(model, images) else "no ELBO: these pixels have no likelihood"
+    )
 
 
 def _settings(objective):

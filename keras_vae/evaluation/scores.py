@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import installed, kl, posteriors
+from keras_vae import installed, kl, objectives, posteriors
 from keras_vae.config import InputError
 from keras_vae.evaluation import latents, marginal
 
@@ -46,7 +46,8 @@ def evaluate(
         Dict: loss, reconstruction_loss, kl_loss and elbo in nats per image, mse per pixel, and so on; `cards.MEANINGS`
         says what each is. `elbo` is minus (reconstruction_loss + kl_loss), whatever the objective. What importance
         sampling estimates is called `nll` only where p(x|z) is a likelihood of these pixels: grey pixels under a
-        Bernoulli likelihood have none, and there elbo is missing as well. For an autoencoder: the share of code
+        Bernoulli likelihood have none, and there `elbo` is called `score`. A model of images given their labels has
+        `conditional_nll` and `conditional_elbo`, which are about log p(x|y). For an autoencoder: the share of code
         values that are 0, and for a denoising one the mse of corrupted images before and after.
 
     Raises:
@@ -67,13 +68,13 @@ def evaluate(
         installed.need("sklearn")  # now, and not after the sampling
     inputs = inputs_of(model, images, labels)
     with fixed_noise(model, seed):
-        losses = batched(lambda *x: model.loss_terms(*x, training=False), *inputs, batch_size=100)
+        losses = batched(lambda *x: model.loss_terms(*x, training=False), *inputs, batch_size=loss_batch(model))
         results = {name: float(np.mean(values, dtype="float64")) for name, values in losses.items()}
         results["mse"] = mean_squared_error(images, batched(model.reconstruct, *inputs))
         results |= model.likelihood.statistics()
         results |= _of_vae(model, inputs, seed) if "kl_loss" in losses else _of_autoencoder(model, images)
-    if "kl_loss" in losses and has_likelihood(model, images):
-        results["elbo"] = -(results["reconstruction_loss"] + results["kl_loss"])
+    if "kl_loss" in losses:
+        results[bound_name(model, images)] = -(results["reconstruction_loss"] + results["kl_loss"])
     if labels is not None and train is not None:
         train_codes, codes = batched(model.code, *inputs_of(model, *train)), batched(model.code, *inputs)
         results |= latents.probe_accuracies(train_codes, train[1], codes, labels)
@@ -83,9 +84,9 @@ def evaluate(
         estimates = marginal_likelihood(model, scored, nll_samples, estimator, **options)
         name = likelihood_name(model, images, estimator)
         results |= _named(estimates, name, nll_samples)
-        if name == "nll" and hasattr(model.likelihood, "bits_per_dimension"):
+        if name in ("nll", "conditional_nll") and hasattr(model.likelihood, "bits_per_dimension"):
             bits = model.likelihood.bits_per_dimension(results[name], images.shape[1:])
-            results["nll_bits_per_dimension"] = bits
+            results[f"{name}_bits_per_dimension"] = bits
     return results
 
 
@@ -115,10 +116,25 @@ def marginal_likelihood(model, images, num_samples, estimator="importance", **op
     return marginal.estimate(images, propose=propose, log_likelihood=log_likelihood, num_samples=num_samples, **options)
 
 
+def loss_batch(model):
+    """Images in a batch when the loss is evaluated. That of beta_tc depends on it; elsewhere fewer take less memory."""
+    return 500 if isinstance(getattr(model, "objective", None), objectives.BetaTC) else 100
+
+
+def bound_name(model, images):
+    """The name that -(reconstruction_loss + kl_loss) deserves."""
+    if not has_likelihood(model, images):
+        return "score"
+    return "conditional_elbo" if given(model) else "elbo"
+
+
 def likelihood_name(model, images, estimator="importance"):
     """The name that the estimate of -log p(x) deserves."""
-    name = "nll" if has_likelihood(model, images) else "importance_weighted_loss"
-    return name if estimator == "importance" else {"nll": "prior_sampled_nll"}.get(name, "prior_sampled_loss")
+    of_prior = estimator != "importance"
+    if not has_likelihood(model, images):
+        return "prior_sampled_loss" if of_prior else "importance_weighted_loss"
+    name = "conditional_nll" if given(model) else "nll"
+    return f"prior_sampled_{name}" if of_prior else name
 
 
 def _named(estimates, name, num_samples):
@@ -152,12 +168,19 @@ def _of_vae(model, inputs, seed):
 
 def inputs_of(model, images, labels=None):
     """What a model takes: a list of the images, and of the labels if it asks for them."""
-    return [images] if getattr(model, "condition", None) is None else [images, labels]
+    return [images] if given(model) is None else [images, labels]
 
 
 def as_list(x):
     """What `as_one` was made of."""
     return list(x) if isinstance(x, (tuple, list)) else [x]
+
+
+def given(model):
+    """What a model is given beside noise, in words: "the label", "the condition" or None."""
+    if getattr(model, "condition", None) is None:
+        return None
+    return "the label" if model.takes_labels else "the condition"
 
 
 def as_one(inputs):

@@ -11,7 +11,19 @@ from keras_vae.report.rendering import PAGE, bars, facts, figures, read_card, re
 
 __all__ = ["PAGE", "UnsupportedNetwork", "read_card", "result_rows", "write_comparison", "write_report"]
 
-HEADLINES = ("loss", "nll", "elbo", "reconstruction_loss", "kl_loss", "mse", "restored_mse", "active_units")
+HEADLINES = (
+    "loss",
+    "nll",
+    "conditional_nll",
+    "elbo",
+    "conditional_elbo",
+    "score",
+    "reconstruction_loss",
+    "kl_loss",
+    "mse",
+    "restored_mse",
+    "active_units",
+)
 
 
 def write_report(run, model, images, labels, audit=True, progress=None, class_names=None):

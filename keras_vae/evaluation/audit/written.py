@@ -17,11 +17,12 @@ VALUES = "the written results are those of this model, computed again on some im
 
 def check_names(model, images, results):
     """Does what is called elbo or nll deserve it?"""
-    shown = ("elbo", "score", "loss", "reconstruction_loss", "kl_loss", "nll")
+    bounds = ("elbo", "conditional_elbo", "score")
+    shown = (*bounds, "loss", "reconstruction_loss", "kl_loss", "nll", "conditional_nll")
     numbers = {key: results[key] for key in shown if key in results}
     if not has_likelihood(model, images) and any(name.endswith(("elbo", "nll")) for name in results):
         return Finding(NAMES, "error", numbers, "These pixels have no likelihood, so they have neither elbo nor nll.")
-    for name in ("elbo", "score"):
+    for name in bounds:
         total = results.get("reconstruction_loss", math.nan) + results.get("kl_loss", math.nan)
         if name in results and not abs(results[name] + total) <= 1e-3 * max(abs(total), 1e-3):
             advice = (
