@@ -317,7 +317,7 @@ def test_latent_statistics_reach_the_logs_and_tensorboard_and_leave_training_as_
     for callbacks in ([], [LatentStatistics(binary), keras.callbacks.TensorBoard(tmp_path, write_graph=False)]):
         keras.utils.set_random_seed(0)
         vae = build_model(ModelConfig(hidden=(8,), latent_dim=2, beta=4.0, warmup_steps=1000), (8, 8, 1), seed=0)
-        vae.compile()
+        vae.compile(run_eagerly=True)
         fit = {"epochs": 2, "batch_size": 50, "verbose": 0, "shuffle": False}
         histories.append(vae.fit(binary, callbacks=callbacks, **fit).history)
     plain, logged = histories

@@ -87,6 +87,7 @@ def test_decoder_spans_the_planted_subspace_and_encoder_is_the_posterior(planted
     assert z_log_var.std(axis=0).max() < 0.1  # the posterior's variance is the same for all images
 
 
+@pytest.mark.slow
 def test_beta_raises_reconstruction_loss_and_lowers_kl(planted):
     x = planted[0]
     logs = {beta: evaluate(train(x, epochs=20, scale=SCALE, beta=beta), x) for beta in (1.0, 5.0)}
