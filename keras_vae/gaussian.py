@@ -43,8 +43,9 @@ def log_prob(*, x, mean, log_var):
 def mixture_log_prob(z, logits, means, log_vars):
     """Log-density of `z` under sum_k w_k N(means[k], diag(exp(log_vars[k]))), w = softmax(logits).
 
-    The squares are multiplied out into two matrix products, which loses digits where a variance is small: in float32
-    about 0.01 nats at log-variances of -7 and 40 dimensions.
+    The squares are multiplied out into two matrix products, which loses digits where a variance is small. The square of
+    the likeliest component is therefore computed again as it stands: in float32 the result is good to 1e-4 nats where
+    one component stands out. Where several share z, errors of 0.1 are left at log-variances of -7 and means of order 3.
 
     Args:
         z: Float [..., d].
@@ -66,7 +67,11 @@ def mixture_log_prob(z, logits, means, log_vars):
     constants = ops.sum(LOG_2PI + log_vars + ops.square(means) * precisions, axis=-1)  # (K,)
     cross = ops.matmul(z, ops.transpose(means * precisions))
     squares = ops.matmul(ops.square(z), ops.transpose(precisions)) - 2.0 * cross + constants  # (..., K)
-    return ops.logsumexp(ops.log_softmax(logits) - 0.5 * squares, axis=-1)
+    log_joint = ops.log_softmax(logits) - 0.5 * squares
+    nearest = ops.argmax(log_joint, axis=-1)  # (...)
+    multiplied_out = ops.take_along_axis(squares, nearest[..., None], axis=-1)[..., 0]
+    mean, log_var = ops.take(means, nearest, axis=0), ops.take(log_vars, nearest, axis=0)
+    return ops.logsumexp(log_joint, axis=-1) + log_prob(x=z, mean=mean, log_var=log_var) + 0.5 * multiplied_out
 
 
 def kl_per_dimension(*, z_mean, z_log_var):

@@ -131,3 +131,13 @@ def test_log_mean_exp_takes_samples_of_probability_zero():
     values = np.array([-np.inf, 0.0, -np.inf, 0.0])
     assert float(gaussian.log_mean_exp(values, axis=0)) == pytest.approx(np.log(0.5))
     assert float(gaussian.log_mean_exp(np.full(3, -np.inf), axis=0)) == -np.inf
+
+
+@pytest.mark.parametrize("log_var, spread", [(-7.0, 3.0), (-7.0, 1.0), (-2.0, 1.0)])
+def test_a_mixture_of_narrow_components_keeps_its_digits(log_var, spread):
+    rng = np.random.default_rng(0)
+    means = (spread * rng.normal(size=(100, 40))).astype("float32")
+    z = (means[:50] + np.exp(0.5 * log_var) * rng.normal(size=(50, 40))).astype("float32")
+    found = gaussian.mixture_log_prob(z, np.zeros(100, "float32"), means, np.full((100, 40), log_var, "float32"))
+    normals = scipy.stats.norm(means.astype("float64"), np.exp(0.5 * log_var)).logpdf(z[:, None]).sum(axis=-1)
+    np.testing.assert_allclose(found, scipy.special.logsumexp(normals, axis=1) - np.log(100), atol=1e-4)
