@@ -95,9 +95,9 @@ class Peers:
 
     def __init__(self, cluster, say):
         self.cluster, self.say = cluster, say
-        self.sockets: dict = {}  # by rank, as the next two
-        self.buffers: dict = {}
-        self.heard: dict = {}
+        self.sockets = {}  # by rank, as the next two
+        self.buffers = {}
+        self.heard = {}
         self.said = {}  # (rank, subject) -> facts
         self.lock = threading.Condition()
         self.lost, self.closed, self.ended = None, False, set()

@@ -10,7 +10,7 @@ from keras_vae.data.images import BLOCK
 WHOLE = 2**28  # bytes of pixels up to which all of them are hashed; of more, images evenly spaced over the split
 
 
-def fingerprint(split, limit=WHOLE) -> str:
+def fingerprint(split, limit=WHOLE):
     """SHA-256 of a split in hexadecimal digits: the same for the same images and labels in the same order.
 
     Of a split with more than `limit` bytes of pixels it covers as many images as fit in the limit, the first and the
