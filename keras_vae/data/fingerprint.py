@@ -33,7 +33,7 @@ def fingerprint(split, limit=WHOLE):
     count = min(n, max(2, limit // size))
     index = np.linspace(0, n - 1, count).round().astype(int)
     for start in range(0, count, BLOCK):
-        digest.update(np.ascontiguousarray(images[index[start : start + BLOCK]]))
+        digest.update(images[index[start : start + BLOCK]].tobytes())
     if split.labels is not None:
-        digest.update(np.ascontiguousarray(split.labels))
+        digest.update(np.asarray(split.labels).tobytes())
     return digest.hexdigest()
