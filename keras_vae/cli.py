@@ -283,8 +283,15 @@ def audit(run, seconds, console):
     show_default=True,
     help="What to write: SavedModels for TensorFlow Serving, ONNX or LiteRT.",
 )
+@click.option(
+    "--device",
+    type=click.Choice(("cpu", "gpu")),
+    default="cpu",
+    show_default=True,
+    help="Where the export will run; it computes the same on both.",
+)
 @prints_results
-def export(run, to, format, console):
+def export(run, to, format, device, console):
     """Export the encoder and the decoder of RUN, as a new version beside those that are there."""
     from keras_vae.runs import Run
 
@@ -293,7 +300,7 @@ def export(run, to, format, console):
     from keras_vae import output, serving
 
     to = to or run.path / "export"
-    written = serving.export_saved_models(run.load_model(), to, format, run.config.data.binarization)
+    written = serving.export_saved_models(run.load_model(), to, format, run.config.data.binarization, device)
     return Results(
         {"version": written.version, "paths": written.paths}, [output.Table(("model", "path"), written.paths.items())]
     )

@@ -1,5 +1,7 @@
 """Layers: draws of z with the KL term, corruptions of inputs, a convolution to images."""
 
+import contextlib
+import contextvars
 import math
 from functools import cached_property
 
@@ -59,6 +61,25 @@ class Draws:
         return Draws(z, log_posterior, self.heads, self.posterior, self.prior)
 
 
+# "cpu" or "gpu", where it is not this machine that runs what is computed.
+_device: contextvars.ContextVar[str | None] = contextvars.ContextVar("device", default=None)
+
+
+@contextlib.contextmanager
+def runs_on(device):
+    """Within the block layers choose their form for `device`, "cpu" or "gpu", instead of for this machine."""
+    token = _device.set(device)
+    try:
+        yield
+    finally:
+        _device.reset(token)
+
+
+def default_device():
+    """What this machine computes on: "gpu" where TensorFlow sees one, else "cpu"."""
+    return "gpu" if tf.config.list_logical_devices("GPU") else "cpu"
+
+
 @keras.saving.register_keras_serializable(package="keras_vae")
 class Conv2DTranspose(keras.layers.Conv2DTranspose):
     """Keras's layer of this name, in a faster form where a decoder ends: the same arguments, weights and outputs.
@@ -66,7 +87,8 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
     A transposed convolution of stride 1 to one or three channels leaves most of a CPU's vector units idle. Here the
     products of all taps of the kernel are one matrix product, a depthwise convolution with a constant kernel of zeros
     and ones moves each to its place, and they are summed: out[p] = sum over taps k of kernel[k] x[p - k + centre].
-    Other layers, and all on a GPU, are computed as Keras does. docs/performance.md has the figures.
+    Other layers, and all on a GPU, are computed as Keras does. docs/performance.md has the figures. A graph for
+    another machine is made for the device there: `with runs_on("cpu")`.
 
     Example:
 
@@ -99,7 +121,7 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
             and self.data_format == "channels_last"
             and all(size % 2 for size in self.kernel_size)
             and self.filters * math.prod(self.kernel_size) <= self.MAX_PRODUCTS
-            and not tf.config.list_logical_devices("GPU")
+            and (_device.get() or default_device()) == "cpu"
         )
 
     def _places(self, rows, columns, filters):

@@ -12,10 +12,13 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
+from cases import build
 from PIL import Image
+from serving_exports import CONV_VAE
 
 import keras_vae
-from keras_vae.serving import checks, limits, signatures, verify
+from keras_vae import layers
+from keras_vae.serving import checks, contract, export_saved_models, limits, signatures, verify
 
 SHAPE = (8, 12, 3)
 
@@ -213,3 +216,41 @@ def test_no_number_of_rows_takes_two_gigabytes(preset, signature, field, rows, t
     )
     assert run.returncode == 0, run.stderr[-2000:]
     assert run.stdout.split() == ["OK", "InvalidArgumentError", "InvalidArgumentError", "OK"]
+
+
+# -- where an export runs -----------------------------------------------------------------------------------------
+
+
+def test_an_export_is_made_for_the_device_that_will_run_it(tmp_path, monkeypatch):
+    """A GPU in the machine that exports puts neither Keras's slow last layer nor TF32 into what a CPU serves."""
+    monkeypatch.setattr(layers, "default_device", lambda: "gpu")
+    precise, describe = [], contract.describe
+
+    def watched(*arguments):
+        precise.append(not tf.config.experimental.tensor_float_32_execution_enabled())
+        return describe(*arguments)
+
+    monkeypatch.setattr(contract, "describe", watched)
+    model, operations = build(CONV_VAE), {}
+    for device in ("cpu", "gpu"):
+        written = export_saved_models(model, tmp_path, device=device)
+        graph = (pathlib.Path(written.paths["decoder"]) / "saved_model.pb").read_bytes()
+        operations[device] = b"DepthwiseConv2dNative" in graph
+    assert operations == {"cpu": True, "gpu": False}
+    assert precise == [True, True]
+    assert tf.config.experimental.tensor_float_32_execution_enabled()
+    with pytest.raises(keras_vae.InputError, match="Unknown device 'tpu'. Expected one of: cpu, gpu"):
+        export_saved_models(model, tmp_path, device="tpu")
+
+
+def test_a_verification_leaves_the_gpu_to_its_parent(exported, monkeypatch):
+    started = []
+
+    class Process(subprocess.Popen):
+        def __init__(self, command, env, **options):
+            started.append(env["CUDA_VISIBLE_DEVICES"])
+            super().__init__([sys.executable, "-c", "print('{\"failures\": []}')"], env=env, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert keras_vae.serving.verify_export(exported[1].directory) == [] and started == ["-1"]
