@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from keras_vae import __version__, files, installed
+from keras_vae import __version__, files, installed, registry
 from keras_vae.config import EXPORT_FORMATS, Config, InputError, RunStopped, sections
 from keras_vae.presets import DEFAULT, PRESETS, find_weights, get_preset, weights_of
 from keras_vae.quiet import import_tensorflow
@@ -54,6 +54,8 @@ class ConfigOption(click.Option):
 
 
 def _click_type(field):
+    if "axis" in field.metadata:
+        return click.Choice(tuple(registry.members(field.metadata["axis"])))
     if field.metadata["choices"]:
         return click.Choice(field.metadata["choices"])
     base = next((kind for kind in getattr(field.type, "__args__", ()) if kind is not type(None)), field.type)
@@ -61,13 +63,29 @@ def _click_type(field):
     return Ints() if is_tuple else {int: click.INT, float: click.FLOAT, str: click.STRING}[base]
 
 
+class MemberOption(click.Option):
+    """An option of the members of an axis: --beta, of elbo and beta_tc."""
+
+    section = "Model options"
+
+    def __init__(self, axis, flag, name):
+        option = next(m.options[name] for m in registry.members(axis).values() if name in m.options)
+        dashed = "--" + flag.replace("_", "-")
+        is_flag = option.kind is bool
+        kinds = {int: click.INT, float: click.FLOAT, tuple: Ints(), bool: None}
+        kind = click.Choice(option.choices) if option.choices else kinds.get(option.kind, click.STRING)
+        names = [f"{dashed}/--no-{dashed[2:]}" if is_flag else dashed, flag]
+        super().__init__(names, type=kind, default=None, help=registry.help_of(axis, name))
+
+
 def config_options(command):
-    """Adds an option for every field of the config."""
-    command.params += [
-        ConfigOption(name, field)
-        for name, section in sections(Config()).items()
-        for field in dataclasses.fields(section)
-    ]
+    """Adds an option for every field of the config, and for the options of the members of each axis."""
+    for name, section in sections(Config()).items():
+        for field in dataclasses.fields(section):
+            command.params.append(ConfigOption(name, field))
+            if axis := field.metadata.get("axis"):
+                flags = registry.flags(axis).items()
+                command.params += [MemberOption(axis, flag, option) for flag, option in flags]
     return command
 
 

@@ -5,10 +5,13 @@ name, a default and an explanation are written down once. Standard library only.
 """
 
 import dataclasses
+import functools
 import json
 import math
 from dataclasses import dataclass
 from typing import Any
+
+from keras_vae import registry
 
 
 class InputError(ValueError):
@@ -35,16 +38,9 @@ def option(default, help, choices=None, minimum=None, above=None, maximum=None):
     return dataclasses.field(default=default, metadata=metadata)
 
 
-MODELS = ("vae", "conditional_vae", "hierarchical_vae", "autoencoder")
-NETWORKS = ("linear", "mlp", "gated", "conv", "resnet")
-LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian", "discretized_logistic")
-POSTERIORS = ("diagonal_gaussian", "full_covariance")
-PRIORS = ("standard_normal", "gaussian_mixture", "vampprior")
-OBJECTIVES = ("elbo", "iwae", "dreg", "miwae", "beta_tc")
+MODELS = ("vae", "hierarchical_vae", "autoencoder")
 ACTIVATIONS = ("relu", "tanh", "elu", "gelu", "silu", "softplus", "sigmoid", "linear")
-CORRUPTIONS = ("none", "gaussian", "masking")
 BINARIZATIONS = ("none", "threshold", "dynamic", "fixed")
-INITIALIZERS = ("fan_in_uniform", "glorot_uniform")
 OUTPUT_BIASES = ("zeros", "data_mean")
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 EXPORT_FORMATS = ("saved_model", "onnx", "litert")
@@ -54,66 +50,156 @@ STRATEGIES = ("auto", "none", "mirrored", "multiworker")
 PRECISIONS = ("none", "bfloat16", "float16")
 
 
-@dataclass(frozen=True)
+class Choice(str):
+    """A member of an axis: its name, and the values of its options.
+
+    It is the name, as a string. In JSON it is {"name": ..., option: value, ...}.
+    """
+
+    options: dict[str, Any]
+
+    def __new__(cls, axis: str, name: str, options: dict[str, Any] | None = None) -> "Choice":
+        known = registry.members(axis)
+        if not isinstance(name, str) or name not in known:
+            raise InputError(f"Invalid value for {axis}: expected one of: {', '.join(known)}. Received: {name!r}")
+        choice = super().__new__(cls, name)
+        choice.axis = axis
+        choice.options = {option.name: option.default for option in known[name].options.values()}
+        for option, value in (options or {}).items():
+            if option not in known[name].options:
+                having = ", ".join(other for other, member in known.items() if option in member.options)
+                suits = f"it goes with {having}" if having else f"no {axis} has it"
+                flag = registry.SPELLINGS.get((axis, option), option)
+                raise InputError(f"{axis.capitalize()} {name} has no {flag}: {suits}.")
+            choice.options[option] = _checked(known[name].options[option], axis, value)
+        return choice
+
+    def to_dict(self) -> dict[str, Any]:
+        """{"name": ..., option: value, ...}, as `get` of the module of the axis takes it."""
+        return {"name": str(self), **self.options}
+
+    def with_options(self, options: dict[str, Any]) -> "Choice":
+        """The same member with some options changed."""
+        return Choice(self.axis, str(self), {**self.options, **options})
+
+    def __eq__(self, other):
+        if isinstance(other, Choice):
+            return self.to_dict() == other.to_dict()
+        return str(self) == other
+
+    def __ne__(self, other):
+        return not self == other
+
+    __hash__ = str.__hash__
+
+
+def _checked(option, axis, value):
+    """The value of an option, or InputError."""
+    flag = registry.SPELLINGS.get((axis, option.name), option.name)
+    if option.choices and value not in option.choices:
+        raise InputError(f"Invalid value for {flag}: expected one of: {', '.join(option.choices)}. Received: {value!r}")
+    if option.kind is tuple:
+        items = tuple(value) if isinstance(value, (list, tuple)) else (None,)
+        if not all(isinstance(item, int) and not isinstance(item, bool) for item in items):
+            raise InputError(f"Invalid value for {flag}: expected ints. Received: {value!r}")
+        if any(item < 1 for item in items):
+            raise InputError(f"Invalid value for {flag}: expected at least 1. Received: {value!r}")
+        return items
+    kinds = {int: (int,), float: (int, float), bool: (bool,)}.get(option.kind, (str,))
+    if not isinstance(value, kinds) or (isinstance(value, bool) and option.kind is not bool):
+        expected = " or ".join(kind.__name__ for kind in kinds)
+        raise InputError(f"Invalid value for {flag}: expected {expected}. Received: {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"Invalid value for {flag}: expected a finite number. Received: {value!r}")
+    return value
+
+
+def member(axis, default, help):
+    """A dataclass field whose value is a `Choice` of an axis."""
+    metadata = {"help": help, "choices": None, "minimum": None, "above": None, "maximum": None, "axis": axis}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, init=False)
 class ModelConfig:
-    """The model: a choice on the axes network, likelihood, prior and objective."""
+    """The model: a choice on each axis, and what all models have.
+
+    Options of a member go by their name on the command line, `ModelConfig(prior="vampprior", prior_components=5)`, and
+    are read in the same way, `config.prior_components`; they are those of the member that is chosen.
+
+    Example:
+
+    >>> from keras_vae.config import ModelConfig
+    >>> config = ModelConfig(objective="iwae", importance_samples=5)
+    >>> config.objective.to_dict(), config.importance_samples
+    ({'name': 'iwae', 'k': 5}, 5)
+    """
 
     model: str = option("vae", "Model class.", choices=MODELS)
-    network: str = option("mlp", "Encoder and decoder networks.", choices=NETWORKS)
-    hidden: tuple[int, ...] = option(
-        (400,),
-        "Units (mlp, gated) or channels (conv, resnet) of the encoder's hidden layers; the decoder mirrors them.",
-        minimum=1,
-    )
-    activation: str = option("relu", "Activation of the hidden layers.", choices=ACTIVATIONS)
-    dense: int = option(0, "conv, resnet: units of a dense layer before the latent one; 0 for none.", minimum=0)
-    decoder_channels: int = option(64, "conv, resnet: channels of the decoder's first feature map.", minimum=1)
-    padding: str = option(
-        "same", "conv, resnet: padding of the encoder's strided convolutions.", choices=("same", "valid")
-    )
+    network: Choice = member("network", "mlp", "Encoder and decoder networks.")  # noqa: RUF009
     latent_dim: int = option(20, "Number of latent dimensions.", minimum=1)
-    initializer: str = option(
-        "fan_in_uniform",
-        "Weights of dense layers at the start: uniform within 1/sqrt(inputs), or Keras's default.",
-        choices=INITIALIZERS,
-    )
     output_bias: str = option(
-        "zeros", "Where the decoder starts: at zeros, or at the mean training image.", choices=OUTPUT_BIASES
+        "zeros", "Where the decoder starts: at zeros, or at the mean training example.", choices=OUTPUT_BIASES
     )
-    likelihood: str = option("bernoulli", "p(x|z): what a decoder output means.", choices=LIKELIHOODS)
-    scale: float = option(1.0, "gaussian: standard deviation of a pixel.", above=0)
-    learn_scale: bool = option(False, "gaussian: learn the standard deviation, starting from the given scale.")
-    posterior: str = option("diagonal_gaussian", "q(z|x).", choices=POSTERIORS)
-    prior: str = option("standard_normal", "p(z).", choices=PRIORS)
-    prior_components: int = option(500, "gaussian_mixture, vampprior: number of components.", minimum=1)
+    likelihood: Choice = member("likelihood", "bernoulli", "p(x|z): what a decoder output means.")  # noqa: RUF009
+    posterior: Choice = member("posterior", "diagonal_gaussian", "q(z|x): how z is drawn.")  # noqa: RUF009
+    prior: Choice = member("prior", "standard_normal", "p(z): what latents look like.")  # noqa: RUF009
+    objective: Choice = member("objective", "elbo", "What is optimised.")  # noqa: RUF009
+    condition: Choice = member("condition", "none", "What encoder and decoder are given beside x and z.")  # noqa: RUF009
     upper_latent_dims: tuple[int, ...] = option(
         (), "hierarchical_vae: latent dimensions of the stochastic layers above the first.", minimum=1
     )
     upper_hidden: tuple[int, ...] = option(
         (100, 100), "hierarchical_vae: units of the hidden layers between two stochastic ones.", minimum=1
     )
-    num_classes: int = option(10, "conditional_vae: number of classes; labels are from 0 to one less.", minimum=1)
-    objective: str = option("elbo", "What is optimised.", choices=OBJECTIVES)
-    beta: float = option(
-        1.0,
-        "elbo: weight of the KL term; 1 makes the loss the negative ELBO. beta_tc: weight of the total correlation.",
-        minimum=0,
-    )
-    warmup_steps: int = option(0, "elbo: steps over which the weight of the KL term rises linearly from 0.", minimum=0)
-    cycle_steps: int = option(0, "elbo: steps after which the warm-up starts again; 0 for never.", minimum=0)
-    free_bits: float = option(0.0, "elbo: nats of KL for each latent dimension that are free.", minimum=0)
-    importance_samples: int = option(50, "iwae, dreg, miwae: draws of z in a bound, k.", minimum=1)
-    importance_groups: int = option(1, "miwae: bounds that are averaged, m.", minimum=1)
-    corruption: str = option(
-        "none", "autoencoder: damage to the input that the network learns to undo.", choices=CORRUPTIONS
-    )
-    corruption_rate: float = option(
-        0.5, "autoencoder: standard deviation (gaussian) or fraction of pixels set to 0 (masking).", minimum=0
+    corruption: Choice = member(  # noqa: RUF009
+        "corruption", "none", "autoencoder: damage to the input that the network learns to undo."
     )
     code_activation: str = option("linear", "autoencoder: activation of the code.", choices=ACTIVATIONS)
     activity_penalty: float = option(
         0.0, "autoencoder: weight, in nats, of the sum of absolute code values.", minimum=0
     )
+
+    def __init__(self, **values):
+        owners = flag_owners()
+        options: dict[str, dict[str, Any]] = {}
+        for flag in [name for name in values if name in owners]:
+            axis, name = owners[flag]
+            options.setdefault(axis, {})[name] = values.pop(flag)
+        for field in dataclasses.fields(self):
+            value = values.pop(field.name, field.default)
+            axis = field.metadata.get("axis")
+            if axis:
+                if isinstance(value, dict):
+                    value = Choice(axis, value.get("name"), {k: v for k, v in value.items() if k != "name"})
+                elif not isinstance(value, Choice):
+                    value = Choice(axis, value)
+                value = value.with_options(options[axis]) if axis in options else value
+            object.__setattr__(self, field.name, value)
+        if values:
+            raise InputError(f"Unknown config key {sorted(values)[0]!r}.")
+
+    def replace(self, **values: Any) -> "ModelConfig":
+        """A copy with fields and options replaced. Another member of an axis starts with its own defaults."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        for name, value in values.items():
+            if name in fields and isinstance(fields[name], Choice) and value == str(fields[name]):
+                values = {other: given for other, given in values.items() if other != name}
+        return ModelConfig(**{**fields, **values})
+
+    def __getattr__(self, name):
+        if name in (owners := flag_owners()):
+            axis, option = owners[name]
+            chosen = object.__getattribute__(self, axis)
+            if option in chosen.options:
+                return chosen.options[option]
+            raise AttributeError(f"{axis} {chosen} has no {name}")
+        raise AttributeError(name)
+
+
+def flag_owners() -> dict[str, tuple[str, str]]:
+    """Name of each option of a member, as on the command line -> (axis, name of the argument)."""
+    return {flag: (axis, option) for axis in registry.AXES for flag, option in registry.flags(axis).items()}
 
 
 @dataclass(frozen=True)
@@ -201,18 +287,21 @@ class Config:
         Raises:
             InputError: for an unknown name or a value that its field does not accept.
         """
-        owners = field_owners()
+        owners = {**dict.fromkeys(flag_owners(), "model"), **field_owners()}
         unknown = sorted(set(values) - set(owners))
         if unknown:
             raise InputError(f"Unknown config key {unknown[0]!r}. Expected one of: {', '.join(sorted(owners))}.")
         changed = {}
         for section_name, section in sections(self).items():
             own = {name: value for name, value in values.items() if owners[name] == section_name}
-            changed[section_name] = dataclasses.replace(section, **own)
+            replace = section.replace if section_name == "model" else functools.partial(dataclasses.replace, section)
+            changed[section_name] = replace(**own)
         return dataclasses.replace(self, **changed)
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        plain = {name: dict(vars(section)) for name, section in sections(self).items()}
+        chosen = {name: value.to_dict() for name, value in plain["model"].items() if isinstance(value, Choice)}
+        return {"preset": self.preset, **plain, "model": {**plain["model"], **chosen}}
 
     @classmethod
     def from_dict(cls, values) -> "Config":
@@ -229,7 +318,8 @@ class Config:
             if not isinstance(value, dict):
                 raise InputError(f"Config key {key!r} must be a JSON object. Received: {value!r}")
             for name in value:
-                if name not in field_owners() or field_owners()[name] != key:
+                is_option = key == "model" and name in flag_owners()
+                if not is_option and (name not in field_owners() or field_owners()[name] != key):
                     known = ", ".join(field.name for field in dataclasses.fields(names[key]))
                     raise InputError(f"Unknown config key '{key}.{name}'. Expected one of: {known}.")
             flat.update(value)
@@ -265,6 +355,8 @@ _TYPES = {int: (int,), float: (int, float), str: (str,), bool: (bool,)}
 def _check(field, value):
     """Raises InputError unless `value` is one that `field` accepts."""
     limits = field.metadata
+    if "axis" in limits:  # a Choice has been checked
+        return
     optional = getattr(field.type, "__args__", ())
     if value is None and type(None) in optional:
         return

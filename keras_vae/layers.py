@@ -308,7 +308,7 @@ class MaskingCorruption(RandomLayer):
         return {**super().get_config(), "rate": self.rate}
 
 
-CORRUPTIONS = {"gaussian": GaussianCorruption, "masking": MaskingCorruption}
+CORRUPTIONS = {"none": None, "gaussian": GaussianCorruption, "masking": MaskingCorruption}
 
 
 def get_corruption(identifier, **options):
@@ -317,8 +317,6 @@ def get_corruption(identifier, **options):
     Raises:
         InputError: for an unknown name.
     """
-    if identifier is None or identifier == "none":
-        return None
-    if isinstance(identifier, keras.layers.Layer):
+    if identifier is None or isinstance(identifier, keras.layers.Layer):
         return identifier
-    return named.make("corruption", identifier, {"none": None, **CORRUPTIONS}, options)
+    return named.make("corruption", identifier, CORRUPTIONS, options)

@@ -4,7 +4,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_vae.config import Config, InputError, sections
+from keras_vae import registry
+from keras_vae.config import Choice, Config, InputError, sections
 
 DEFAULT = "mlp"  # what is trained where no preset is named
 WEIGHTS = Path(__file__).parent / "weights"  # trained models: DATASET/PRESET, as `keras-vae publish` writes them
@@ -91,7 +92,7 @@ PRESETS = {
             "conditional",
             "784-400-20 with the label in encoder and decoder",
             "test loss given the label at most 100.5; ten rows of digits",
-            model="conditional_vae",
+            condition="label",
             output_bias="data_mean",
         ),
         _preset(
@@ -123,7 +124,6 @@ PRESETS = {
             "MSE within 1 % of PCA with 32 components",
             model="autoencoder",
             network="linear",
-            hidden=(),
             latent_dim=32,
             likelihood="gaussian",
             epochs=20,
@@ -266,8 +266,8 @@ def train_command(config, run_dir=None):
     Example:
 
     >>> from keras_vae.presets import get_preset, train_command
-    >>> train_command(get_preset("conv").config.replace(latent_dim=3, learn_scale=True), "runs/a")
-    'keras-vae train conv --latent-dim 3 --learn-scale --run-dir runs/a'
+    >>> train_command(get_preset("conv").config.replace(latent_dim=3, dense=9), "runs/a")
+    'keras-vae train conv --latent-dim 3 --dense 9 --run-dir runs/a'
     """
     preset = config.preset if config.preset in PRESETS else DEFAULT
     where = [] if run_dir is None else ["--run-dir", run_dir]
@@ -277,9 +277,13 @@ def train_command(config, run_dir=None):
 def options(config, base):
     """The words of the command line that turn the config `base` into `config`."""
     words = []
-    for section, values in sections(config).items():
-        for name, value in vars(values).items():
-            if value == getattr(sections(base)[section], name) or value is None:
+    for section in sections(config):
+        before, after = (vars(sections(one)[section]) for one in (base, config))
+        changed = {name: given for name, given in after.items() if isinstance(given, Choice) and given != before[name]}
+        others = {name: Choice(name, str(given)) for name, given in changed.items() if str(given) != str(before[name])}
+        before, after = {**_flat(before), **_options(others), **_names(before)}, _flat(after)
+        for name, value in after.items():
+            if value is None or value == before[name]:
                 continue
             flag = name.replace("_", "-")
             if isinstance(value, bool):
@@ -287,6 +291,24 @@ def options(config, base):
             else:
                 words += [f"--{flag}", ",".join(map(str, value)) if isinstance(value, tuple) else value]
     return words
+
+
+def _flat(fields):
+    """The fields of a section, and the options of the members that it chooses, as the command line names them."""
+    return {**fields, **_names(fields), **_options(fields)}
+
+
+def _names(fields):
+    return {name: str(value) for name, value in fields.items() if isinstance(value, Choice)}
+
+
+def _options(fields):
+    return {
+        registry.SPELLINGS.get((value.axis, option), option): given
+        for value in fields.values()
+        if isinstance(value, Choice)
+        for option, given in value.options.items()
+    }
 
 
 def weights_of(name):

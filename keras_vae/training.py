@@ -289,11 +289,11 @@ def _check_same(run, config, facts):
 
 def _check_labels(config, images):
     """Refuses data that do not have the labels that the model of a config takes."""
-    if config.model.model != "conditional_vae":
+    if config.model.condition != "label":
         return
     for split in (images.train, images.test):
         if split.labels is None:
-            raise InputError(f"A conditional_vae needs labels, and {images.name} has none. Use data that have classes.")
+            raise InputError(f"This model needs labels, and {images.name} has none. Use data that have classes.")
         low, high = int(split.labels.min()), int(split.labels.max())
         if low < 0 or high >= config.model.num_classes:
             raise InputError(

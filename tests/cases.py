@@ -26,7 +26,7 @@ AUTOENCODER = {"model": "autoencoder", "code_activation": "relu"}
 HIERARCHICAL = {"model": "hierarchical_vae", "upper_hidden": (5,)}
 
 CASES = (
-    Case("linear", {"network": "linear", "hidden": ()}),
+    Case("linear", {"network": "linear"}),
     Case("mlp"),
     Case("mlp-two-layers-tanh", {"hidden": (12, 8), "activation": "tanh"}),
     Case("conv", {**CONV, "dense": 7}),
@@ -76,8 +76,8 @@ CASES = (
     Case("vector-unit-interval", {"likelihood": "continuous_bernoulli", "network": "gated"}, shape=(7,)),
     Case("sequence", {"likelihood": "gaussian", "learn_scale": True}, shape=(6, 2)),
     Case("image-four-channels", {"likelihood": "gaussian"}, shape=(4, 6, 4)),
-    Case("conditional", {"model": "conditional_vae", "num_classes": 3}),
-    Case("conditional-conv", {**CONV, "model": "conditional_vae", "num_classes": 3, "objective": "iwae"}),
+    Case("conditional", {"condition": "label", "num_classes": 3}),
+    Case("conditional-conv", {**CONV, "condition": "label", "num_classes": 3, "objective": "iwae"}),
     Case("autoencoder", AUTOENCODER),
     Case("autoencoder-gaussian", {**AUTOENCODER, "likelihood": "gaussian"}),
     Case("sparse-autoencoder", {**AUTOENCODER, "activity_penalty": 0.3}),
@@ -106,7 +106,8 @@ all_cases = over(CASES)
 
 def config(case):
     """The `Config` of a case."""
-    return Config().replace(**{**SMALL, **case.values})
+    small = {name: value for name, value in SMALL.items() if name != "hidden" or case.values.get("network") != "linear"}
+    return Config().replace(**{**small, **case.values})
 
 
 def build(case, seed=1):
@@ -118,7 +119,7 @@ def build(case, seed=1):
 def labels(case, count=8):
     """What the model of a case takes beside images or z: a list of labels, or of nothing."""
     settings = config(case).model
-    return [np.arange(count) % settings.num_classes] if settings.model == "conditional_vae" else []
+    return [np.arange(count) % settings.num_classes] if settings.condition == "label" else []
 
 
 def inputs(case, x):

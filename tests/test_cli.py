@@ -12,7 +12,7 @@ import pytest
 from conftest import SAMPLES, only_trained
 from PIL import Image
 
-from keras_vae import cli
+from keras_vae import cli, registry
 from keras_vae.config import Config, sections
 
 SHORT = ["--dataset", "digits", "--epochs", "1", "--hidden", "8", "--latent-dim", "2", "--nll-samples", "2"]
@@ -292,11 +292,18 @@ def test_every_config_field_is_an_option_and_the_only_source_of_its_help(capsys)
         for field in section.__dataclass_fields__.values():
             assert f"--{field.name.replace('_', '-')}" in words
             assert " ".join(field.metadata["help"].split()) in words.replace("- ", "-")
+    for axis in registry.AXES:
+        for flag, option in registry.flags(axis).items():
+            assert f"--{flag.replace('_', '-')}" in words
+            assert " ".join(registry.help_of(axis, option).split())[:40] in words.replace("- ", "-")
 
 
 def test_an_option_reaches_the_config_of_the_run(run):
     config = json.loads((run / "config.json").read_text())["config"]
-    assert config["model"]["hidden"] == [16] and config["model"]["latent_dim"] == 2
+    assert (
+        config["model"]["network"] == {**config["model"]["network"], "name": "mlp", "hidden": [16]}
+        and config["model"]["latent_dim"] == 2
+    )
     assert config["training"]["epochs"] == 2 and config["data"]["dataset"] == "digits"
 
 

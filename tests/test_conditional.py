@@ -11,7 +11,7 @@ from keras_vae.conditions import Label, Vector
 from keras_vae.config import InputError
 from keras_vae.priors import VampPrior
 
-CASE = Case("conditional", {"model": "conditional_vae", "num_classes": 3})
+CASE = Case("conditional", {"condition": "label", "num_classes": 3})
 X, (Y,) = images(CASE), labels(CASE)
 
 

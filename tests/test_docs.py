@@ -48,11 +48,10 @@ ELSEWHERE = {
 def smaller(config):
     """A config of the same kind that is trained in seconds."""
     data = config.data.dataset
+    small = {"hidden": (8,) * len(getattr(config.model, "hidden", ())), "decoder_channels": 4, "prior_components": 10}
     return config.replace(
         dataset=data if os.path.exists(data) else "digits",
-        hidden=tuple(min(units, 8) for units in config.model.hidden),
-        decoder_channels=4,
-        prior_components=min(config.model.prior_components, 10),
+        **{name: value for name, value in small.items() if hasattr(config.model, name)},
         epochs=1,
         nll_samples=min(config.training.nll_samples, 5),
         nll_images=20,

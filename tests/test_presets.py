@@ -59,7 +59,7 @@ SETTINGS = {
     "gaussian": {"likelihood": "gaussian", "scale": 1.0, "learn_scale": False},
     "gaussian-learned": {"likelihood": "gaussian", "learn_scale": True},
     "beta": {"beta": 4.0},
-    "conditional": {"model": "conditional_vae", "num_classes": 10, "epochs": 15},
+    "conditional": {"condition": "label", "num_classes": 10, "epochs": 15},
     "conv": {"latent_dim": 2, "epochs": 30, "batch_size": 128},
     "conv-threshold": {"latent_dim": 2, "binarization": "threshold", "batch_size": 32, "learning_rate": 1e-4},
     "pca": {"model": "autoencoder", "likelihood": "gaussian", "latent_dim": 32, "code_activation": "linear"},

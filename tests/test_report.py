@@ -338,7 +338,7 @@ def test_draws_come_from_the_prior_and_decode(browser, slider_page):
 def test_another_class_of_the_same_code_decodes_as_in_keras(browser, tmp_path):
     from selenium.webdriver import Keys
 
-    path, model = make_report(tmp_path, model="conditional_vae", num_classes=10, hidden=(16,), latent_dim=2)
+    path, model = make_report(tmp_path, condition="label", num_classes=10, hidden=(16,), latent_dim=2)
     open_page(browser, path)
     browser.find_elements("css selector", "#examples button")[4].send_keys(Keys.ENTER)
     z, image, _ = state(browser)

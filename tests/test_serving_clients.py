@@ -165,7 +165,7 @@ def test_the_command_line_of_the_client(exported, stand_in, tmp_path, capsys):
 
 
 def test_the_client_of_a_conditional_model_sends_the_class(tmp_path):
-    case = Case("conditional", {"model": "conditional_vae", "num_classes": 3})
+    case = Case("conditional", {"condition": "label", "num_classes": 3})
     model, written, contract = export(tmp_path, case)
     server = StandIn(written.paths)
     one = client.RestClient(contract, server.url)

@@ -138,8 +138,10 @@ def preset_run(tmp_path_factory):
     @functools.cache
     def train(name):
         config = get_preset(name).config
-        small = (4, 6) if config.model.network == "conv" else tuple(min(16, units) for units in config.model.hidden)
-        config = config.replace(**QUICK | {"epochs": 1}, hidden=small, batch_size=256)
+        small = {}
+        if config.model.network != "linear":
+            small["hidden"] = (4, 6) if config.model.network == "conv" else (16,) * len(config.model.hidden)
+        config = config.replace(**QUICK | {"epochs": 1} | small, batch_size=256)
         return training.train(config, folder / name, Console(file=open(os.devnull, "w")))
 
     return train

@@ -1,5 +1,6 @@
 """The card of a model: its results with all that a reader has to know about them."""
 
+from keras_vae import registry
 from keras_vae.cards import unit
 from keras_vae.evaluation.scores import given, has_likelihood, loss_batch
 
@@ -20,12 +21,16 @@ def card(model, images, results, *, protocol, versions):
     objective = getattr(model, "objective", None)
     described = {
         "class": type(model).__name__,
-        "likelihood": snake_case(model.likelihood),
+        "likelihood": registry.name_of(model.likelihood),
         "pixels_have_a_likelihood": has_likelihood(model, images),
         "loss": loss_meaning(model, images),
     }
     if objective is not None:
-        described |= {"prior": snake_case(model.prior), "objective": snake_case(objective), **_settings(objective)}
+        described |= {
+            "prior": registry.name_of(model.prior),
+            "objective": registry.name_of(objective),
+            **_settings(objective),
+        }
     return {
         "protocol": {
             **protocol,
@@ -44,7 +49,7 @@ def loss_meaning(model, images):
     objective = getattr(model, "objective", None)
     if objective is None:
         return "the reconstruction loss, and penalties"
-    name, config = snake_case(objective), _settings(objective)
+    name, config = registry.name_of(objective), _settings(objective)
     settings = ", ".join(f"{key} {value:g}" for key, value in config.items() if value)
     if name == "beta_tc":
         settings += f", q(z) from batches of {loss_batch(model)} images"
@@ -60,15 +65,5 @@ def loss_meaning(model, images):
 
 def _settings(objective):
     """The numbers that an objective was made with: name -> number."""
-    config = objective.get_config()
-    return {name: value for name, value in config.items() if type(value) in (int, float)}
-
-
-def snake_case(thing):
-    """Name of an object's class as the config spells it: StandardNormal -> standard_normal."""
-    name = type(thing).__name__
-    if name.isupper() or name in ("DReG", "VampPrior"):
-        return name.lower()
-    return {"BetaTC": "beta_tc"}.get(name) or "".join(
-        f"_{letter.lower()}" if letter.isupper() else letter for letter in name
-    ).lstrip("_")
+    options = registry.options_of(objective)
+    return {name: value for name, value in options.items() if type(value) in (int, float)}

@@ -82,16 +82,18 @@ class LatentModel(Trainer):
         return tf.reshape(decoded, (z.shape[0], steps, *decoded.shape[1:]))
 
     @classmethod
-    def from_preset(cls, name, image_shape=(28, 28, 1), seed=None, weights=None):
+    def from_preset(cls, name, image_shape=(28, 28, 1), seed=None, weights=None, **overrides):
         """Builds the untrained model of a preset, or a trained one.
 
         Args:
             name: Name of a preset, as `keras-vae presets` lists them, or a folder that `keras-vae publish` wrote:
                 its model is trained.
-            image_shape: Triple (height, width, channels) of an untrained model.
+            image_shape: Shape of one example of an untrained model: (height, width, channels), (t, n) or (n,).
             seed: Int seed of the noise, or None. Weights follow `keras.utils.set_random_seed`.
             weights: None, or the name of the data set that the weights were trained on, "mnist". They come with the
                 package; nothing is downloaded.
+            **overrides: What the command line takes for the model, of an untrained one: `latent_dim=2`,
+                `likelihood="gaussian"`, `beta=4.0`.
 
         Raises:
             InputError: for an unknown preset, one of another model class, weights that there are none of, and a
@@ -110,12 +112,15 @@ class LatentModel(Trainer):
         from keras_vae.models.published import load
         from keras_vae.presets import PRESETS, find_weights, get_preset
 
+        trained = weights is not None or (name not in PRESETS and Path(name).is_dir())
+        if trained and overrides:
+            raise InputError(f"A trained model is as it is: leave out {', '.join(overrides)}.")
         if weights is not None:
             model = load(find_weights(name, weights), seed=seed)
         elif name not in PRESETS and Path(name).is_dir():
             model = load(name, seed=seed)
         else:
-            model = build_model(get_preset(name).config.model, image_shape, seed=seed)
+            model = build_model(get_preset(name).config.model.replace(**overrides), image_shape, seed=seed)
         if not isinstance(model, cls):
             raise InputError(f"Preset {name!r} is a {type(model).__name__}. Use {type(model).__name__}.from_preset.")
         return model
