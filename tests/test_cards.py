@@ -93,7 +93,7 @@ def test_a_card_of_an_earlier_version_is_refused_with_the_way_out(tmp_path):
 
 def conditional_card():
     keras.utils.set_random_seed(0)
-    config = ModelConfig(model="conditional_vae", num_classes=2, hidden=(8,), latent_dim=2)
+    config = ModelConfig(condition="label", num_classes=2, hidden=(8,), latent_dim=2)
     model, labels = build_model(config, (8, 8, 1), seed=0), np.arange(20) % 2
     results = evaluation.evaluate(model, BINARY, labels=labels, nll_samples=5)
     return evaluation.card(model, BINARY, results, protocol=PROTOCOL, versions={})
