@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from cases import Case, build, images, labels
+from conftest import only_trained
 
 from keras_vae import VAE, cli, evaluation, networks
 from keras_vae.conditions import Label, Vector
@@ -220,15 +221,21 @@ def test_a_prior_whose_pseudo_inputs_have_no_labels_is_refused():
 # -- the command line -----------------------------------------------------------------------------------------------
 
 
+def train(run):
+    short = ["--dataset", "digits", "--epochs", "1", "--hidden", "8", "--latent-dim", "2", "--nll-samples", "2"]
+    assert cli.main(["train", "conditional", *short, "--run-dir", str(run)]) == 0
+    return run
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    path = tmp_path_factory.mktemp("runs") / "conditional"
-    short = ["--dataset", "digits", "--epochs", "1", "--hidden", "8", "--latent-dim", "2", "--nll-samples", "2"]
-    assert cli.main(["train", "conditional", *short, "--run-dir", str(path)]) == 0
-    return path
+    with only_trained():
+        return train(tmp_path_factory.mktemp("runs") / "conditional")
 
 
-def test_a_run_draws_a_row_for_each_class_and_knows_its_likelihood(run):
+@pytest.mark.slow
+def test_a_run_draws_a_row_for_each_class_and_knows_its_likelihood(tmp_path):
+    run = train(tmp_path / "run")
     figures = {path.stem for path in (run / "figures").glob("*.png")}
     assert {"samples", "manifold", "interpolations", "reconstructions", "traversals"} <= figures
     assert (run / "export" / "vae" / "1").exists()
