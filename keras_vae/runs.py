@@ -113,7 +113,11 @@ class Run:
             InputError: if it is something else, such as a link to a file outside of the run.
         """
         path = self.path / "figures" / name
-        if not path.is_relative_to(self.path) or not path.resolve().is_relative_to(self.path.resolve()):
+        try:
+            inside = path.is_relative_to(self.path) and path.resolve().is_relative_to(self.path.resolve())
+        except RuntimeError:  # a circle of links
+            inside = False
+        if not inside:
             raise InputError(f"Damaged run directory: {path} lies outside of it.")
         return _read(path, _check_picture, f"Draw it again with: {command('report', self.path)}")
 

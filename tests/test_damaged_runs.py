@@ -1,13 +1,18 @@
 """Every command on every damaged file of a run, and on names of any characters: it works, or one line says why not."""
 
+import base64
+import io
 import json
 import os
+import re
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
 
-from keras_vae import cli
+from keras_vae import cli, evaluation, serving
+from keras_vae.runs import Run
 
 NAME = "run[lr=1e-3] a[b] [red]c[] \\ ünï :smile: 'q'"  # patterns, markup, spaces and quotes
 SHORT = ["--epochs", "1", "--hidden", "4", "--latent-dim", "2", "--batch-size", "8", "--nll-samples", "2"]
@@ -112,6 +117,7 @@ def cut(name):
     return lambda run: (run / name).write_bytes((run / name).read_bytes()[: (run / name).stat().st_size // 2])
 
 
+PICTURE = re.compile(rb"data:image/png;base64,([A-Za-z0-9+/=]+)")
 SECRET = b"\x89PNG\r\n\x1a\nsecret"  # a picture outside of the run
 DEEP = b"[" * 100_000
 FILES = ("config.json", "evaluation.json", "history.csv", "model.keras", "figures/samples.png")
@@ -170,3 +176,91 @@ DAMAGES = {
         )
     },
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tried(whole, tmp_path_factory):
+    """A callable: names of commands and a damage -> what went wrong, one line each."""
+    folder = tmp_path_factory.mktemp("damaged")
+    (folder / "secret.png").write_bytes(SECRET)
+
+    def trial(names, damage, capsys):
+        wrong = []
+        for name in names:
+            run = shutil.copytree(whole, folder / "run")
+            (folder / "out").mkdir()
+            DAMAGES[damage](run)
+            try:
+                code, out, error = keras_vae(capsys, FAMILY.get(name, name), *commands(run, folder / "out")[name])
+            except Exception as exception:
+                wrong.append(f"{name}: {damage}: {exception!r:.200}")
+            else:
+                if code not in ((0, 1, 2) if name == "audit" else (0, 2)) or error.count("\n") != (code == 2):
+                    wrong.append(f"{name}: {damage}: exit code {code}, {error!r:.200}")
+                if "\x1b" in out + error:
+                    wrong.append(f"{name}: {damage}: an escape sequence is printed")
+                files = [path for path in (*folder.glob("out/**/*"), run / "report.html") if path.is_file()]
+                shown = [part for path in files for part in PICTURE.findall(path.read_bytes())]
+                if any(b"secret" in base64.b64decode(part) for part in shown):
+                    wrong.append(f"{name}: {damage}: a picture outside of the run is shown")
+            shutil.rmtree(run)
+            shutil.rmtree(folder / "out")
+        return wrong
+
+    return trial
+
+
+def test_a_comparison_reads_any_damaged_run_or_refuses_it_in_one_line(tried, capsys):
+    assert [wrong for damage in DAMAGES for wrong in tried(["compare"], damage, capsys)] == []
+
+
+@pytest.fixture
+def quick(whole, monkeypatch):
+    """Takes what is computed from the run before it was damaged: what is left is what reads its files."""
+    model = Run.open(whole).load_model()
+    results = Run.open(whole).read_card()["results"]
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: results)
+    monkeypatch.setattr(serving, "export_saved_models", lambda *_, **__: serving.export.Export("", 1, {}))
+    return model
+
+
+PART = ("figures/samples.png is link out", "evaluation.json is pipe", "history.csv is folder", "config of 10**9 units",
+        "evaluation.json is nothing", "card results {'\\x1b]52;c;aGk=\\x07': 1.0}")  # fmt: skip
+
+
+@pytest.mark.parametrize("damages", [PART, pytest.param(tuple(DAMAGES), marks=pytest.mark.slow)], ids=["some", "all"])
+def test_every_command_reads_any_damaged_run_or_refuses_it_in_one_line(damages, tried, quick, capsys, monkeypatch):
+    load = Run.load_model
+    wrong = []
+    for damage in damages:
+        monkeypatch.setattr(Run, "load_model", load if "model" in damage else lambda self: quick)
+        names = ("evaluate", "audit", "compare-html", "generate", "report", "export", "publish")
+        wrong += tried(names, damage, capsys)
+    assert wrong == []
+
+
+def test_a_published_config_of_many_units_takes_no_memory(whole, tmp_path, capsys):
+    assert keras_vae(capsys, "publish", whole, "--to", tmp_path / "p", "--no-export")[0] == 0
+    for units in (10**9, 10**30):
+        edited("config.json", "config", "model", "hidden", value=[units])(tmp_path / "p")
+        code, _, error = keras_vae(capsys, "generate", tmp_path / "p")
+        assert code == 2 and error.count("\n") == 1 and "weights.npz" in error + "weights.npz" * (units > 10**18)
+
+
+def test_a_published_folder_is_evaluated_like_its_run(whole, tmp_path, capsys):
+    assert keras_vae(capsys, "publish", whole, "--to", tmp_path / "p", "--no-export")[0] == 0
+    config = json.loads((tmp_path / "p" / "config.json").read_text())
+    config["config"]["data"]["dataset"] = str(whole.parent / f"{NAME}.npz")  # its readers have the data elsewhere
+    (tmp_path / "p" / "config.json").write_text(json.dumps(config))
+    assert keras_vae(capsys, "evaluate", tmp_path / "p", "--samples", 2)[0] == 0
+    first, second = (json.loads((path / "evaluation.json").read_text())["results"] for path in (whole, tmp_path / "p"))
+    assert second["loss"] == pytest.approx(first["loss"], rel=1e-5)
+
+
+def test_a_header_that_lies_takes_no_memory(tmp_path, capsys):
+    content = io.BytesIO()
+    np.lib.format.write_array_header_1_0(content, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 8, 8)})
+    with zipfile.ZipFile(tmp_path / "lie.npz", "w") as file:
+        file.writestr("images.npy", content.getvalue() + b"1234")
+    code, _, error = keras_vae(capsys, "train", "--dataset", tmp_path / "lie.npz", "--run-dir", tmp_path / "run")
+    assert code == 2 and error.count("\n") == 1 and "claims" in error

@@ -1,6 +1,6 @@
 """The models: one final class a file, over what all share in base.py."""
 
-import keras
+import tensorflow as tf
 
 from keras_vae import conditions, likelihoods, networks, objectives, posteriors, priors
 from keras_vae.config import InputError
@@ -87,7 +87,7 @@ def weight_shapes(config, image_shape):
     >>> weight_shapes(ModelConfig(network="linear", latent_dim=10**9), (8, 8, 1))[0]
     (64, 1000000000)
     """
-    with keras.StatelessScope():  # in which variables wait for their values
+    with tf.Graph().as_default():  # in which nothing is computed
         return [tuple(weight.shape) for weight in build_model(config, image_shape).weights]
 
 

@@ -37,7 +37,7 @@ def load(folder, seed=None):
         config, facts = records.parse_config(files.read_bytes(config_file, records.LIMIT))
         image_shape = facts["data"]["image_shape"]
         expected = weight_shapes(config.model, image_shape)  # before memory is taken for them
-    except (OSError, ValueError, KeyError, OverflowError, MemoryError) as error:
+    except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise InputError(f"Damaged model: {config_file} is not the config of one ({error!r}).") from None
     try:
         found = {name: shape for name, (shape, _) in npz.headers(weights_file).items()}
