@@ -11,6 +11,8 @@ from keras_vae.data.errors import first_line
 from keras_vae.data.images import BLOCK, ImageSet, LazyImages, Split, in_memory, resize, take
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
+FORMATS = ("PNG", "JPEG")  # whatever the name says: Pillow would run other programs for some
+MAX_PIXELS = 2**26  # of one image: some hundred bytes of PNG can hold one that fills the memory
 
 
 def open_folder(folder, image_size, memory_limit):
@@ -49,7 +51,9 @@ def _shape_of_all(files, image_size):
 
     grey, first_size = True, None
     for path in files:
-        with _image_errors(path), Image.open(path) as image:
+        with _image_errors(path), Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width}x{image.height} pixels are more than {MAX_PIXELS:,}")
             size, grey = image.size, grey and image.mode in ("1", "L", "LA", "I", "I;16", "I;16B")
         first_size = first_size or size
         if image_size is None and size != first_size:
@@ -65,7 +69,7 @@ def _decode(path, channels):
     """One file as uint8 [h, w, channels]; transparency is dropped, 16 bits become 8."""
     from PIL import Image
 
-    with _image_errors(path), Image.open(path) as image:
+    with _image_errors(path), Image.open(path, formats=FORMATS) as image:
         if image.mode.startswith("I"):
             image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
         if image.mode == "P":
