@@ -202,7 +202,7 @@ class IWAE(MIWAE):
 
 @keras.saving.register_keras_serializable(package="keras_vae")
 class DReG(IWAE):
-    """The bound of `IWAE` with the doubly reparameterized gradient for the encoder, of the same mean and less variance.
+    """The bound of `IWAE` with the doubly reparameterized gradient for the encoder, of the same mean.
 
     The loss is that of `IWAE`, and so is the gradient of decoder and prior. On its way back through z to the encoder
     the gradient of each draw is multiplied by the draw's normalised weight once more, and log q(z|x) is held fixed as a
