@@ -59,8 +59,8 @@ def plant(vae, **changed):
     """Gives `vae` other terms of its loss: name -> function of the dict of the right ones."""
     right = vae.loss_terms
 
-    def loss_terms(x, training):
-        found = right(x, training)
+    def loss_terms(x, condition=None, training=False):
+        found = right(x, condition, training)
         return found | {name: function(found) for name, function in changed.items()}
 
     vae.loss_terms = loss_terms
@@ -293,7 +293,7 @@ def with_shared_noise_in_the_loss(patch):
     vae = small()
     count = iter(range(1000))
 
-    def loss_terms(x, training):
+    def loss_terms(x, condition=None, training=False):
         z_mean, z_log_var = vae.encode(x)
         eps = tf.random.stateless_normal((1, 1, 3), [0, next(count)])
         reconstruction_loss = -vae.log_likelihood(x, z_mean + tf.exp(0.5 * z_log_var) * eps)[0]

@@ -55,8 +55,8 @@ AUDITED = [case for case in cases.CASES if case.values.get("model") != "autoenco
 def test_a_healthy_case_has_no_errors(case):
     model, rng = cases.build(case), np.random.default_rng(0)
     levels = 1 if model.likelihood.support == "binary" else 255
-    images = (rng.integers(0, levels + 1, (90, *case.image_shape)) / levels).astype("float32")
-    labels = [np.arange(90) % 3, None][not model.takes_labels]
+    images = (rng.integers(0, levels + 1, (90, *case.shape)) / levels).astype("float32")
+    labels = [np.arange(90) % 3, None][model.condition is None]
     assert errors(audit(model, images, labels=labels)) == {}
 
 
