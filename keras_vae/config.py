@@ -56,6 +56,7 @@ class Choice(str):
     It is the name, as a string. In JSON it is {"name": ..., option: value, ...}.
     """
 
+    axis: str
     options: dict[str, Any]
 
     def __new__(cls, axis: str, name: str, options: dict[str, Any] | None = None) -> "Choice":

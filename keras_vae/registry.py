@@ -121,7 +121,7 @@ def _of_class(name: str, cls: type | None) -> Member:
     for base in reversed(cls.__mro__):
         doc.update(_arguments(base.__dict__.get("__doc__") or ""))
     summary = (cls.__doc__ or "").strip().split("\n")[0]
-    return Member(name, summary, _options(cls.__init__, doc))
+    return Member(name, summary, _options(cls.__init__, doc))  # type: ignore[misc]  # nobody makes one here
 
 
 @functools.cache
@@ -133,10 +133,10 @@ def _of_source(path: Path, table: str) -> dict[str, Member]:
     for node in tree.body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         target = getattr(targets[0], "id", None)
-        if target == table:
+        if target == table and isinstance(node, ast.Assign | ast.AnnAssign):
             for key, value in zip(node.value.keys, node.value.values, strict=True):  # type: ignore[union-attr]
                 rows[key.value] = getattr(value, "id", None)
-        elif isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("Literal["):
+        elif target and isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("Literal["):
             names[target] = eval(ast.unparse(node.value), {"Literal": typing.Literal})  # noqa: S307  our own source
     return {name: _of_node(name, cls, classes, names) for name, cls in rows.items()}
 
