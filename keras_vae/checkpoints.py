@@ -274,6 +274,8 @@ class Checkpoint(keras.callbacks.Callback):
         before, self.step = self.step, self.step - self.step % self.steps_per_epoch + batch + 1
         if self.step % self.steps_per_epoch == 0:
             return  # the epoch is at its end only after its validation
+        if self.model.steps_pending:
+            return  # the weights are those of a later step
         minutes = (time.monotonic() - self.saved_at) / 60
         due = self.every and before // self.every != self.step // self.every
         due = due or (self.minutes and minutes >= self.minutes)

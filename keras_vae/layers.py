@@ -98,6 +98,7 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
     TensorShape([2, 28, 28, 1])
     """
 
+    compiles_on = ("GPU",)  # XLA is slow at convolutions on a CPU
     MAX_PRODUCTS = 32  # channels times taps, up to which this form is the faster one
 
     def call(self, inputs):

@@ -262,6 +262,8 @@ class BetaTC(Objective):
         Chen et al., Isolating Sources of Disentanglement in VAEs, 2018, equations 2 and 4.
     """
 
+    couples_examples = True  # q(z) is estimated from the batch
+
     def __init__(self, beta: float = 6.0, **kwargs):
         super().__init__(**kwargs)
         if not beta >= 0:

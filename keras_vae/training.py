@@ -136,8 +136,7 @@ class _Job:
         training = self.config.training
         model.compile(optimizer, jit_compile={"on": True, "off": False}.get(training.jit_compile, "auto"))
         model.optimizer.build(model.trainable_variables)
-        waits = [every for every in (training.sample_every, training.checkpoint_every) if every]
-        model.plan_execution(self.steps, training.epochs, waits)
+        model.plan_execution(self.steps * training.epochs)
         return model
 
     def _open_run(self, run_dir):

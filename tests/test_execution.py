@@ -11,7 +11,6 @@ from keras_vae import layers, networks, noise
 from keras_vae.callbacks import ImageGrids
 from keras_vae.models import VAE, NonFiniteLossError
 from keras_vae.train import runners
-from keras_vae.train.compiled import CompiledSteps
 
 BY_NAME = {case.name: case for case in CASES}
 SGD = keras.optimizers.SGD
@@ -29,8 +28,12 @@ def same_noise(monkeypatch):
         def numbers(shape, seed, dtype="float32", alg="auto_select", **others):
             if alg != noise.RNG:  # Keras's initializers
                 return draw(shape, seed=seed, dtype=dtype, alg=alg, **others)
-            count = tf.cast(tf.range(tf.reduce_prod(shape)), dtype)
-            return tf.reshape(0.5 + 0.5 * tf.sin(12.9898 * count + tf.cast(tf.reduce_sum(seed) % 100, dtype)), shape)
+            where = tf.cast(tf.reduce_sum(seed) % 100, dtype)  # the same for an example in a batch of any size
+            for axis, length in enumerate(tf.unstack(shape)):
+                where = where[..., None] + (12.9898 + 4.1414 * axis) * tf.cast(tf.range(length), dtype)
+            if isinstance(shape, tuple):
+                where.set_shape([length if isinstance(length, int) else None for length in shape])
+            return 0.5 + 0.5 * tf.sin(where)
 
         monkeypatch.setattr(tf.random, name, numbers)
 
@@ -38,12 +41,12 @@ def same_noise(monkeypatch):
     silence("stateless_uniform")
 
 
-def trained(case, jit_compile, epochs=2, **options):
+def trained(case, jit_compile, epochs=2, callbacks=None, **options):
     """Four steps in an epoch, the last of an unfinished batch."""
     model = build(case)
     model.compile(SGD(1e-3, momentum=0.9), jit_compile=jit_compile, **options)
     data = tf.data.Dataset.from_tensor_slices((images(case, 14), *labels(case, 14))).batch(4)
-    history = model.fit(data, epochs=epochs, verbose=0).history
+    history = model.fit(data, epochs=epochs, verbose=0, callbacks=callbacks).history
     return model, {name: values[-1] for name, values in history.items()}
 
 
@@ -59,18 +62,32 @@ def test_compiled_training_is_the_plain_one_to_rounding(case, same_noise):
     """Weights, optimizer, counters, seeds and logs."""
     plain, logs = trained(case, jit_compile=False)
     compiled, compiled_logs = trained(case, jit_compile=True)
-    assert isinstance(compiled.train_function, CompiledSteps)
+    assert compiled._programs is not None and plain._programs is None
     assert compiled_logs == pytest.approx(logs, rel=1e-4)
     same_variables(compiled, plain, rtol=1e-4, atol=1e-6)
     assert int(compiled.step) == 8
 
 
-@pytest.mark.parametrize("steps_per_execution", [3, pytest.param(2, marks=pytest.mark.slow)])
-def test_number_of_steps_in_a_program_changes_no_bit(steps_per_execution):
+class Looks(keras.callbacks.Callback):
+    """Looks at the model every so many steps."""
+
+    def __init__(self, every):
+        super().__init__()
+        self.every, self.step, self.seen = every, 0, []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        if self.step % self.every == 0:
+            self.seen.append((self.step, int(self.model.step), self.model.steps_pending))
+
+
+@pytest.mark.parametrize("every", [3, pytest.param(2, marks=pytest.mark.slow)])
+def test_number_of_steps_in_a_program_changes_no_bit(every):
     case = BY_NAME["mlp"]
-    alone, _ = trained(case, jit_compile=True, steps_per_execution=4)
-    model, _ = trained(case, jit_compile=True, steps_per_execution=steps_per_execution)
-    assert alone.steps_per_execution == 4 and model.steps_per_execution == steps_per_execution
+    alone, _ = trained(case, jit_compile=True)
+    looks = Looks(every)
+    model, _ = trained(case, jit_compile=True, callbacks=[looks])
+    assert looks.seen == [(step, step, 0) for step in range(every, 9, every)]
     same_variables(model, alone)
 
 
@@ -111,32 +128,31 @@ def test_noise_of_a_program_is_normal_and_new_at_each_step_and_pixel():
 def test_nan_stops_a_program_at_its_step_with_the_weights_before():
     case = BY_NAME["mlp"]
     x = images(case, 12)
-    spoilt = x.copy()
-    spoilt[8:] = np.nan  # the third batch
+    weight = np.ones(12, "float32")
+    weight[8:] = np.nan  # of the third batch
     model, reference = build(case), build(case)
     for each in (model, reference):
-        each.compile(keras.optimizers.Adam(1e-3), jit_compile=True, steps_per_execution=3)
+        each.compile(keras.optimizers.Adam(1e-3), jit_compile=True)
     reference.fit(tf.data.Dataset.from_tensor_slices(x[:8]).batch(4), verbose=0)
     with pytest.raises(NonFiniteLossError, match="at step 3"):
-        model.fit(tf.data.Dataset.from_tensor_slices(spoilt).batch(4), verbose=0)
+        model.fit(tf.data.Dataset.from_tensor_slices((x, x, weight)).batch(4), verbose=0)
     for a, b in zip(model.weights + model.optimizer.variables, reference.weights + reference.optimizer.variables):
         np.testing.assert_array_equal(a, b)
 
 
-def plan(case="mlp", steps_per_epoch=500, epochs=2, callbacks=(), **options):
+def is_compiled(case="mlp", total_steps=1000, **options):
     model = build(BY_NAME[case])
     model.compile(**{"optimizer": "adam", **options})
-    return runners.choose(model, steps_per_epoch, epochs, [runners.steps_between_calls(one) for one in callbacks])
+    return runners.is_compiled(model, total_steps)
 
 
 def test_compiled_where_it_pays_and_nowhere_else():
-    assert plan() == (True, runners.STEPS_AT_ONCE)
-    assert plan("iwae")[0] and plan("iwae")[1] < runners.STEPS_AT_ONCE
-    assert plan(epochs=1) == plan(steps_per_epoch=None) == (False, 1)  # compiling would take longer than it brings
-    assert plan("conv") == (False, 1)
-    assert plan(jit_compile=False) == plan(run_eagerly=True) == (False, 1)
-    assert plan(metrics=["mse"]) == (False, 1)
-    assert plan("conv", epochs=1, jit_compile=True)[0]
+    assert is_compiled() and is_compiled("iwae")
+    assert not is_compiled(total_steps=900) and not is_compiled(total_steps=None)  # compiling takes longer
+    assert not is_compiled("conv")
+    assert not is_compiled(jit_compile=False) and not is_compiled(run_eagerly=True)
+    assert not is_compiled(metrics=["mse"])
+    assert is_compiled("conv", total_steps=500, jit_compile=True)
 
 
 def test_networks_and_optimizers_that_are_not_of_keras_are_left_alone():
@@ -156,18 +172,29 @@ def test_networks_and_optimizers_that_are_not_of_keras_are_left_alone():
         model.compile("adam")
         assert not runners.compiles_well(model), layer
 
+    class Declared(keras.layers.Dense):
+        compiles_on = ("CPU", "GPU")
+
+    class Inherits(Declared):
+        pass
+
+    assert runners.compiles_on(Declared(6)) == ("CPU", "GPU") and not runners.compiles_on(Inherits(6))
+
 
 def test_callbacks_are_called_as_often_as_they_look(tmp_path):
     class EachStep(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             pass
 
+    def at_once(*callbacks, case="mlp"):
+        return runners.steps_at_once(build(BY_NAME[case]), callbacks, 500)
+
     each_step = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)
-    assert plan(callbacks=[EachStep()])[1] == plan(callbacks=[each_step])[1] == 1
-    assert plan(callbacks=[ImageGrids(lambda: None, tmp_path, every=7)])[1] == 7
-    assert plan(callbacks=[keras.callbacks.ModelCheckpoint("x.keras", save_freq=5)])[1] == 5
-    often = keras.callbacks.CallbackList([keras.callbacks.TensorBoard(tmp_path, update_freq=9)], add_progbar=True)
-    assert plan(callbacks=[often])[1] == 9
-    assert plan(callbacks=[keras.callbacks.TensorBoard(tmp_path, profile_batch=(3, 4))])[1] == 1
+    assert at_once(EachStep()) == at_once(each_step) == 1
+    assert at_once(ImageGrids(lambda: None, tmp_path, every=7)) == 7
+    assert at_once(keras.callbacks.ModelCheckpoint("x.keras", save_freq=5)) == 5
+    assert at_once(keras.callbacks.TensorBoard(tmp_path, update_freq=9)) == 9
+    assert at_once(keras.callbacks.TensorBoard(tmp_path, write_steps_per_second=True)) == 1
+    assert at_once(keras.callbacks.TensorBoard(tmp_path, profile_batch=(3, 4))) == 1
     rare = [keras.callbacks.EarlyStopping(), ImageGrids(lambda: None, tmp_path), keras.callbacks.TensorBoard(tmp_path)]
-    assert plan(callbacks=rare)[1] == runners.STEPS_AT_ONCE
+    assert at_once(*rare) == runners.STEPS_AT_ONCE > at_once(*rare, case="iwae")

@@ -3,59 +3,113 @@
 import itertools
 import math
 
+import keras
 import tensorflow as tf
+
+from keras_vae.train import runners
 
 BYTES_AT_ONCE = 2**25  # of the batches that are waiting for one program
 
 
 class CompiledSteps:
-    """What Keras calls for several training steps: it takes the batches and runs one program on them.
+    """What Keras calls for a training step, and what runs many of them at a time.
 
-    Each size of a batch has a program of its own: of most data sets the whole batches, and the rest at the end.
+    Keras calls it for each step, as ever, and calls all callbacks. The first call takes as many batches as there are
+    until a callback looks, and runs one program on them; the next calls find their steps done. `pending` is how many
+    steps that are done Keras has not yet come to.
+
+    The rest of a data set, smaller than its batches, runs in the same program, filled up with examples of weight 0.
+    Only where an example's loss depends on the others of its batch each size of a batch has a program of its own.
     Whether all is finite is looked at when a program is over, which costs less than after each step. If it is not, its
     steps are done again by a program that stops before the one that goes wrong.
 
     Args:
         model: The compiled model, on one device.
-        at_once: Int, the steps in one program.
     """
 
-    def __init__(self, model, at_once):
+    def __init__(self, model):
         self.model = model
-        self.at_once = at_once
+        self.pads = runners.examples_are_independent(model)
+        self.batch_size = 0  # of the largest batch so far
+        self.forget()
+        self.begin()
+
+    def forget(self):
+        """Drops the programs: the next call compiles the model as it is then."""
         self.program = tf.function(self._steps, jit_compile=True)
         self.careful_program = tf.function(self._careful_steps, jit_compile=True)
-        self.room = 1  # batches taken at a time: at first one, which says how large they are
-        self.start(None)
 
-    def start(self, steps_per_epoch):
-        """Begins an epoch: of so many steps, where the data have no end."""
+    def begin(self, callbacks=(), steps_per_epoch=None, at_once=1):
+        """Begins a call of `fit`.
+
+        Args:
+            callbacks: The callbacks, flat.
+            steps_per_epoch: Int, or None where the data end by themselves.
+            at_once: Int, steps in a program.
+        """
+        self.callbacks = callbacks
         self.steps_per_epoch = steps_per_epoch
-        self.done = 0
+        self.at_once = at_once
+        self.room = 1  # batches taken at a time: at first one, which says how large they are
+        self.steps_done = 0
+        self.begin_epoch()
+
+    def begin_epoch(self):
+        """Begins an epoch."""
+        self.done, self.pending, self.logs = 0, 0, None
 
     def __call__(self, iterator):
         """Iterator over batches -> dict of the metrics so far."""
-        left = min(self.at_once, self.steps_per_epoch - self.done) if self.steps_per_epoch else self.at_once
-        logs = None
-        while left and (batches := list(itertools.islice(iterator, min(self.room, left)))):
-            left -= len(batches)
-            self.done += len(batches)
-            for _, alike in itertools.groupby(batches, key=lambda batch: len(tf.nest.flatten(batch)[0])):
-                logs = self._run(list(alike))
-        if logs is None:
+        at_a_call = self.model.steps_per_execution
+        if not self.pending:
+            self.pending = self._run_ahead(iterator)
+        if not self.pending:
             raise StopIteration
-        if self.done == self.steps_per_epoch:
-            self.done = 0
-        return logs
+        self.pending -= min(at_a_call, self.pending)
+        return self.logs
+
+    def _run_ahead(self, iterator):
+        """Runs the steps until a callback looks, or until the data end. Returns how many."""
+        at_a_call = self.model.steps_per_execution
+        waits = (runners.steps_until(callback, self.steps_done) for callback in self.callbacks)
+        wanted = min([self.at_once, *(wait for wait in waits if wait is not None)])
+        wanted = max(1, wanted // at_a_call) * at_a_call
+        if self.steps_per_epoch:
+            wanted = min(wanted, self.steps_per_epoch - self.done)
+        taken = 0
+        while taken < wanted and (batches := self._take(iterator, min(self.room, wanted - taken))):
+            taken += len(batches)
+            for _, alike in itertools.groupby(batches, key=_shapes):
+                self.logs = self._run(list(alike))
+        self.done += taken
+        self.steps_done += taken
+        return taken
+
+    def _take(self, iterator, count):
+        """The next batches, at most `count`, as tensors."""
+        batches = [_as_tensors(batch) for batch in itertools.islice(iterator, count)]
+        return [self._padded(batch) for batch in batches] if self.pads else batches
+
+    def _padded(self, batch):
+        """(x, y, weight) of as many examples as the largest batch has: those that are added have the weight 0."""
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
+        count = len(tf.nest.flatten(x)[0])
+        self.batch_size = max(self.batch_size, count)
+        weight = tf.ones([count]) if weight is None else tf.reshape(tf.cast(weight, "float32"), [-1])
+        if count in (0, self.batch_size):
+            return x, y, weight
+        again = tf.range(self.batch_size) % count  # examples of the batch itself, whose terms are finite if all are
+        x, y = keras.tree.map_structure(lambda part: None if part is None else tf.gather(part, again), (x, y))
+        return x, y, tf.pad(weight, [[0, self.batch_size - count]])
 
     def _run(self, batches):
         """Runs a step on each of some batches of one size."""
-        bytes_of_a_batch = sum(part.dtype.size * math.prod(part.shape) for part in tf.nest.flatten(batches[0]))
-        self.room = min(self.at_once, max(1, BYTES_AT_ONCE // bytes_of_a_batch))
+        bytes_of_a_batch = sum(part.dtype.size * math.prod(part.shape) for part in _parts(batches[0]))
+        self.room = min(self.at_once, max(1, BYTES_AT_ONCE // max(1, bytes_of_a_batch)))
         for first in range(0, len(batches), self.room):
             some = batches[first : first + self.room]
-            filled = some + [tf.nest.map_structure(tf.zeros_like, some[0])] * (self.room - len(some))
-            given = tf.nest.map_structure(lambda *parts: tf.stack(parts), *filled), tf.constant(len(some))
+            filled = some + some[:1] * (self.room - len(some))
+            given = keras.tree.map_structure(_stack, *filled), tf.constant(len(some))
             before = [(variable, tf.convert_to_tensor(variable)) for variable in self._variables()]  # not copied
             finite, logs = self.program(*given)
             if not finite:
@@ -66,7 +120,7 @@ class CompiledSteps:
                 for batch in some:
                     self.model.check_batch(batch)
                 raise self.model.non_finite_error()
-        return logs
+        return keras.tree.map_structure(lambda value: value.numpy(), logs)
 
     def _variables(self):
         """Everything that a step changes."""
@@ -89,5 +143,26 @@ class CompiledSteps:
         return finite, self.model.get_metrics_result()
 
 
+def _as_tensors(batch):
+    """A batch of tensors; None where there is nothing, for which Keras's data sets have an empty Optional."""
+
+    def tensor(part):
+        return None if part is None or isinstance(part, tf.experimental.Optional) else tf.convert_to_tensor(part)
+
+    return keras.tree.map_structure(tensor, batch)
+
+
+def _parts(batch):
+    return [part for part in keras.tree.flatten(batch) if part is not None]
+
+
+def _shapes(batch):
+    return [tuple(part.shape) for part in _parts(batch)]
+
+
+def _stack(*parts):
+    return None if parts[0] is None else tf.stack(parts)
+
+
 def _batch(batches, number):
-    return tf.nest.map_structure(lambda part: part[number], batches)
+    return keras.tree.map_structure(lambda part: None if part is None else part[number], batches)

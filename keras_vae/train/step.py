@@ -104,18 +104,17 @@ class TrainStep(keras.Model):
         return inputs, weight, terms, *self._global_gradients(gradients, loss), supported
 
     def _apply(self, gradients):
-        self.optimizer.apply(gradients, self.trainable_variables)
+        if self.trainable_variables:
+            self.optimizer.apply(gradients, self.trainable_variables)
         self.step.assign_add(1)
 
     def _passes(self, inputs, weight, total_weight):
         """Forward and backward: (terms, loss, gradients) of this replica's examples."""
         with tf.GradientTape() as tape:
-            terms = self.loss_terms(*inputs, training=True)
+            terms = self._terms(inputs, training=True)
             # The one place where examples become a scalar. Each replica's share is divided by the weight of the
             # whole batch, so that the sum over replicas is the mean over the batch, however it was dealt out.
             loss = tf.reduce_sum(weight * terms["loss"]) / tf.maximum(total_weight, 1e-30)
-            if self.losses:  # regularisers in the user's own networks, one copy on each replica
-                loss += tf.add_n([tf.cast(extra, loss.dtype) for extra in self.losses]) / num_replicas()
             scaled_loss = self.optimizer.scale_loss(loss)
         return terms, loss, tape.gradient(scaled_loss, self.trainable_variables)
 
@@ -124,8 +123,16 @@ class TrainStep(keras.Model):
         inputs = self._inputs(x, y)
         with tf.control_dependencies([tf.debugging.Assert(self._supported(*inputs), [UNSUPPORTED])]):
             inputs = tuple(tf.identity(part) for part in inputs)
-        terms = self.loss_terms(*inputs, training=False)
+        terms = self._terms(inputs, training=False)
         return self._update_metrics(inputs, terms, self._example_weight(inputs, sample_weight))
+
+    def _terms(self, inputs, training):
+        """`loss_terms`, with the regularisers of the networks' layers in the loss of each example."""
+        terms = self.loss_terms(*inputs, training=training)
+        if not self.losses:
+            return terms
+        extra = tf.add_n([tf.cast(loss, terms["loss"].dtype) for loss in self.losses])
+        return {**terms, "loss": terms["loss"] + extra}
 
     def _example_weight(self, inputs, sample_weight):
         """Weight of each example, float32 [b]."""
@@ -142,7 +149,7 @@ class TrainStep(keras.Model):
         checked = all_reduce_sum(loss)  # so that all replicas come to the same answer
         if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):  # which skips infinite gradients itself
             squares = [tf.nn.l2_loss(tf.convert_to_tensor(g)) for g in gradients if g is not None]
-            checked += tf.add_n([tf.cast(s, "float32") for s in squares])
+            checked += sum(tf.cast(s, "float32") for s in squares)
         return [None if g is None else g / replicas for g in gradients], tf.math.is_finite(checked)
 
     def _update_metrics(self, inputs, terms, weight):

@@ -13,35 +13,61 @@ from keras_vae.train.step import NON_FINITE, UNSUPPORTED, TrainStep
 
 
 class Trainer(TrainStep):
-    """Keras's contract of training and evaluation; how a step is run is chosen by `runners.choose`."""
+    """Keras's contract of training and evaluation. `runners` says how the steps are run.
 
-    def compile(self, optimizer="adam", *, loss=None, jit_compile="auto", **kwargs):
+    What `fit` chooses for itself is forgotten when it is over, also when it raises.
+    """
+
+    def compile(
+        self,
+        optimizer="adam",
+        loss=None,
+        loss_weights=None,
+        metrics=None,
+        weighted_metrics=None,
+        run_eagerly=False,
+        steps_per_execution=1,
+        jit_compile="auto",
+        auto_scale_loss=True,
+    ):
         """Configures training; see `keras.Model.compile`. The model brings its own loss.
 
         Under a strategy build and compile the model in its scope. `jit_compile` lets XLA compile the training, several
         steps as one program; "auto" does so where it is faster (docs/performance.md). Under a strategy of several
-        replicas it is the forward and the backward pass of a step, and only with True. `fit` chooses
-        `steps_per_execution` where it is 1.
+        replicas it is the forward and the backward pass of a step, and only with True.
 
         Raises:
             ValueError: if a `loss` is given, and for what cannot work under the strategy.
         """
-        if loss is not None:
+        if loss is not None or loss_weights is not None:
+            given = {"loss": loss} if loss is not None else {"loss_weights": loss_weights}
             raise ValueError(
                 f"{type(self).__name__} brings its own loss: choose it with the arguments `likelihood` and, for a VAE, "
-                f"`objective` of the model. Received: loss={loss!r}"
+                f"`objective` of the model. Received: {', '.join(f'{name}={value!r}' for name, value in given.items())}"
             )
-        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
-        self.has_metrics = bool(kwargs.get("metrics") or kwargs.get("weighted_metrics"))
-        self.jit_compile_steps = jit_compile
-        self.steps_asked_for, self._plan = self.steps_per_execution, None
-        self.jit_compile = False  # of Keras's own functions: XLA drops assertions and cannot reduce over replicas
-        refuse_under_strategy(self.distribute_strategy, self.optimizer, kwargs.get("metrics"))
+        super().compile(
+            optimizer=optimizer,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=False,  # of Keras's own functions: XLA drops assertions and cannot reduce over replicas
+            auto_scale_loss=auto_scale_loss,
+        )
+        self.jit_compile_steps = False if run_eagerly else jit_compile
+        self.has_metrics = bool(metrics or weighted_metrics)
+        self._total_steps, self._programs, self._fitting = None, None, False
+        refuse_under_strategy(self.distribute_strategy, self.optimizer, metrics)
+
+    def get_compile_config(self):
+        """What `compile` was given, for saving."""
+        config = super().get_compile_config()
+        return {**config, "jit_compile": self.jit_compile_steps} if config else config
 
     def compile_from_config(self, config):
         """Compiles a loaded model as it was when it was saved; Keras leaves that to classes with their own compile."""
         config = keras.saving.deserialize_keras_object(config)
-        self.compile(**{name: value for name, value in config.items() if name not in ("loss", "loss_weights")})
+        self.compile(**config)
         self.optimizer.build(self.trainable_variables)
 
     @property
@@ -55,14 +81,32 @@ class Trainer(TrainStep):
         images = tf.nest.flatten(x)[0]
         return super().compute_metrics(images, images, y_pred, sample_weight)
 
-    def fit(self, x=None, y=None, **kwargs):
-        """Trains; see `keras.Model.fit`.
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        initial_epoch=0,
+        steps_per_epoch=None,
+        validation_steps=None,
+        validation_batch_size=None,
+        validation_freq=1,
+    ):
+        """Trains; see `keras.Model.fit`, whose arguments these are.
 
         Args:
             x: Examples [n, ...], as an array, a DataFrame, or a dataset or generator of batches: x, (x, y) or
-                (x, y, sample_weight). The loss is the weighted mean over the batch.
+                (x, y, sample_weight). The loss is the weighted mean over the batch, and regularisers of
+                the networks' layers are part of it.
             y: Conditions, such as labels, which only a model that was made with a condition looks at.
-            **kwargs: Everything else that `keras.Model.fit` takes.
 
         Raises:
             InputError: for examples of a wrong shape, and for values that the likelihood gives no probability; whatever
@@ -70,26 +114,56 @@ class Trainer(TrainStep):
             NonFiniteLossError: if the loss or a gradient becomes NaN or infinite; the weights stay those before.
         """
         self._check_data(x, y)
-        validation = kwargs.get("validation_data")
-        if validation is not None:
-            self._check_data(*validation[:2] if isinstance(validation, (tuple, list)) else (validation,))
-        if isinstance(x, tf.data.Dataset):
-            kwargs.setdefault("shuffle", False)  # a dataset shuffles itself, and Keras warns that it will not
-        y = _labels(x, y, kwargs)
-        self._prepare_execution(x, kwargs)
-        with self._explained(x):
-            return super().fit(x, y, **kwargs)
+        if validation_data is not None:
+            parts = validation_data if isinstance(validation_data, (tuple, list)) else (validation_data,)
+            self._check_data(*parts[:2])
+            if len(parts) == 3:
+                validation_data = (parts[0], *_with_target(*parts))
+        y, sample_weight = _with_target(x, y, sample_weight)
+        steps = steps_per_epoch or _count_steps(x, batch_size or 32, validation_split if validation_data is None else 0)
+        with self._running(callbacks, steps_per_epoch, steps, epochs - initial_epoch) as callbacks, self._explained(x):
+            return super().fit(
+                x,
+                y,
+                batch_size=batch_size,
+                epochs=epochs,
+                verbose=verbose,
+                callbacks=callbacks,
+                validation_split=validation_split,
+                validation_data=validation_data,
+                shuffle=shuffle and not isinstance(x, tf.data.Dataset),  # which Keras warns that it cannot shuffle
+                class_weight=class_weight,
+                sample_weight=sample_weight,
+                initial_epoch=initial_epoch,
+                steps_per_epoch=steps_per_epoch,
+                validation_steps=validation_steps,
+                validation_batch_size=validation_batch_size,
+                validation_freq=validation_freq,
+            )
 
-    def evaluate(self, x=None, y=None, **kwargs):
+    def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, *args, **kwargs):
         """Evaluates; see `keras.Model.evaluate`. Returns the terms of the loss, in nats, averaged over the images.
 
         Raises:
             InputError: for examples of a wrong shape, and for values that the likelihood gives no probability.
         """
-        if not kwargs.get("_use_cached_eval_dataset"):
+        if not self._fitting:  # which checks its validation data once
             self._check_data(x, y)
+        y, sample_weight = _with_target(x, y, sample_weight)
         with self._explained(x):
-            return super().evaluate(x, _labels(x, y, kwargs), **kwargs)
+            return super().evaluate(x, y, batch_size, verbose, sample_weight, *args, **kwargs)
+
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+        """One step; see `keras.Model.train_on_batch`, and `fit` for what it raises."""
+        self._check_data(x, y)
+        with self._explained(x):
+            return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
+
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        """Evaluates one batch; see `keras.Model.test_on_batch`, and `evaluate` for what it raises."""
+        self._check_data(x, y)
+        with self._explained(x):
+            return super().test_on_batch(x, y, sample_weight, return_dict)
 
     @contextmanager
     def _explained(self, x):
@@ -109,40 +183,60 @@ class Trainer(TrainStep):
     def check_batch(self, batch):
         """Raises InputError for a batch, as a dataset has it, with values that have no probability."""
 
+    # -- how the steps run ----------------------------------------------------------------------------------------
+
+    def plan_execution(self, total_steps):
+        """Says how long the whole training is, of which each call of `fit` is a part, until `compile` is called again.
+
+        Whether XLA compiles the steps depends on it. Without it each call of `fit` is a training of its own.
+
+        Args:
+            total_steps: Int.
+        """
+        self._total_steps = total_steps
+
+    @property
+    def steps_pending(self):
+        """How many steps of a program are done that the callbacks of `fit` have not been told yet.
+
+        0 wherever a callback says that it looks. A callback that looks at other times, as on a signal, must wait until
+        it is 0, for the weights are not those of the batch that it is told.
+        """
+        return self._programs.pending if self._programs is not None else 0
+
+    @contextmanager
+    def _running(self, callbacks, steps_per_epoch, steps, epochs):
+        """While it is entered, `fit` runs the steps as is best. Gives the callbacks for `fit`."""
+        total = self._total_steps or (steps * epochs if steps else None)
+        before = self.train_function
+        self._fitting = True
+        if not runners.is_compiled(self, total):
+            try:
+                yield callbacks
+            finally:
+                self._fitting = False
+            return
+        callbacks, flat, remove = _with_epochs(callbacks, lambda: self._programs.begin_epoch())
+        if self._programs is None:
+            self._programs = CompiledSteps(self)
+        self._programs.begin(flat, steps_per_epoch, runners.steps_at_once(self, flat, steps))
+        self.train_function = self._programs
+        try:
+            yield callbacks
+        finally:
+            self._programs.begin()
+            self.train_function = before
+            self._fitting = False
+            remove()
+
     def make_train_function(self, force=False):
-        if self.distribute_strategy.num_replicas_in_sync == 1:
+        if self._fitting and isinstance(self.train_function, CompiledSteps):
+            if force:
+                self._programs.forget()
+        elif self.distribute_strategy.num_replicas_in_sync == 1:
             super().make_train_function(force)
         elif self.train_function is None or force:
             self.train_function = distributed_function(self, self.train_step)
-
-    def plan_execution(self, steps_per_epoch, epochs, waits=()):
-        """Settles whether XLA compiles the training, and how many steps run at once, for all calls of `fit` to come.
-
-        Without it each call settles that for itself; `compile` forgets it.
-
-        Args:
-            steps_per_epoch: Int, or None if the steps cannot be counted.
-            epochs: Int.
-            waits: Ints, for how many steps at most a callback can wait for its next call.
-        """
-        self._plan = runners.choose(self, steps_per_epoch, epochs, waits)
-
-    def _prepare_execution(self, x, options):
-        """Sets what Keras needs to know of the plan before `fit`."""
-        steps_per_epoch = options.get("steps_per_epoch")
-        callbacks = keras.tree.flatten(options.get("callbacks") or [])
-        compiled, at_once = self._plan or runners.choose(
-            self,
-            steps_per_epoch or _count_steps(x, options.get("batch_size") or 32),
-            options.get("epochs", 1),
-            [runners.steps_between_calls(callback) for callback in callbacks],
-        )
-        if (compiled, at_once) != (isinstance(self.train_function, CompiledSteps), self.steps_per_execution):
-            self.steps_per_execution = at_once
-            self.train_function = CompiledSteps(self, at_once) if compiled else None
-            self.test_function = self.predict_function = None
-        if compiled:
-            self.train_function.start(steps_per_epoch)
 
     def make_test_function(self, force=False):
         if self.distribute_strategy.num_replicas_in_sync == 1:
@@ -155,6 +249,8 @@ class Trainer(TrainStep):
         example = self._example_batch()
         super()._maybe_symbolic_build(*((iterator, data_batch) if example is None else (None, example)))
 
+    # -- what a model says ----------------------------------------------------------------------------------------
+
     def _check_data(self, x, y=None):
         """Refuses data that can be seen to be wrong before any work starts. Builds the model where it can."""
 
@@ -163,13 +259,39 @@ class Trainer(TrainStep):
         return None
 
 
-def _count_steps(x, batch_size):
+class _Epochs(keras.callbacks.Callback):
+    """Says when an epoch begins."""
+
+    def __init__(self, begin):
+        super().__init__()
+        self.begin = begin
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.begin()
+
+
+def _with_epochs(callbacks, begin):
+    """Callbacks that call `begin` when an epoch begins; all of them flat; and what takes it away again."""
+    added = _Epochs(begin)
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks.callbacks.append(added)
+        return callbacks, list(callbacks.callbacks), lambda: callbacks.callbacks.remove(added)
+    flat = [*keras.tree.flatten(callbacks or []), added]
+    return flat, flat, lambda: None
+
+
+def _count_steps(x, batch_size, validation_split=0.0):
     """Number of batches in a pass over `x`, or None if it cannot be known."""
     if isinstance(x, tf.data.Dataset):
         return max(int(x.cardinality()), 0) or None
-    return -(-len(x) // batch_size) if isinstance(x, np.ndarray) or tf.is_tensor(x) else None
+    if isinstance(x, keras.utils.PyDataset):
+        return x.num_batches
+    arrays = keras.tree.flatten(x)
+    if not arrays or not (isinstance(arrays[0], np.ndarray) or tf.is_tensor(arrays[0])):
+        return None
+    return -(-int(len(arrays[0]) * (1 - validation_split)) // batch_size)
 
 
-def _labels(x, y, kwargs):
-    """Labels for Keras, which drops the sample weights of images without any."""
-    return x if y is None and kwargs.get("sample_weight") is not None else y
+def _with_target(x, y, sample_weight):
+    """(y, sample_weight) for Keras, which drops the weights of examples without a target."""
+    return (x if y is None and sample_weight is not None else y), sample_weight
