@@ -40,8 +40,8 @@ def test_preset_has_the_size_of_its_system_and_its_loss_is_finite(name):
     model = build_model(PRESETS[name].config.model, (28, 28, 1))
     assert (model.encoder.count_params(), model.decoder.count_params()) == PARAMETERS[name]
     images = np.random.default_rng(0).uniform(size=(2, 28, 28, 1)).astype("float32")
-    x = (images, np.array([3, 7])) if model.takes_labels else images
-    terms = model.loss_terms(x, training=True)
+    condition = np.array([3, 7]) if model.takes_labels else None
+    terms = model.loss_terms(images, condition, training=True)
     assert all(np.all(np.isfinite(value)) for value in terms.values())
 
 
