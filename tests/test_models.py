@@ -379,7 +379,7 @@ def test_any_optimizer_lowers_the_loss(make):
     case = case_of("mlp")
     model, x = build(case), images(case)
     model.compile(make())
-    history = model.fit(x, epochs=15, verbose=0).history["loss"]
+    history = model.fit(x, epochs=60, verbose=0).history["loss"]
     assert history[-1] < history[0] - 0.2
 
 
@@ -400,7 +400,9 @@ def test_loss_of_the_users_own_networks_is_descended_once():
         x = images(case_of("mlp"))
         history = vae.fit(x, validation_data=(x,), batch_size=8, verbose=0).history
         weights[penalised] = kernel.numpy() - before
-        assert history["loss"][0] == pytest.approx(history["reconstruction_loss"][0] + history["kl_loss"][0], rel=1e-5)
+        penalty = 0.5 * np.square(before).sum() if penalised else 0.0
+        terms = history["reconstruction_loss"][0] + history["kl_loss"][0]
+        assert history["loss"][0] == pytest.approx(terms + penalty, rel=1e-5)
     np.testing.assert_allclose(weights[True] - weights[False], -0.01 * before, atol=1e-6)  # d/dw 0.5 w^2 = w
 
 
@@ -549,7 +551,7 @@ def test_from_config_of_get_config_is_the_same_model(case):
     copy = type(model).from_config(json.loads(json.dumps(model.get_config())))
     assert without_ids(copy.get_config()) == without_ids(model.get_config())
     copy.set_weights(model.get_weights())
-    np.testing.assert_array_equal(copy.reconstruct(x), model.reconstruct(x))
+    np.testing.assert_array_equal(copy.reconstruct(*as_list(x)), model.reconstruct(*as_list(x)))
     np.testing.assert_allclose(copy.loss_terms(*as_list(x))["loss"], model.loss_terms(*as_list(x))["loss"], rtol=1e-6)
 
 
@@ -923,7 +925,7 @@ def test_parameters_beside_a_name_reach_what_is_named():
         objective={"name": "miwae", "m": 2, "k": 3},
     )
     assert vae.likelihood.get_config()["scale"] == 0.5 and vae.prior.num_components == 4
-    assert vae.objective.get_config() == {"m": 2, "k": 3}
+    assert (vae.objective.m, vae.objective.k) == (2, 3)
     for nameless in ({"k": 3}, ["iwae"]):
         with pytest.raises(InputError, match="Expected one of: elbo, iwae"):
             VAE(encoder, decoder, objective=nameless)

@@ -60,7 +60,7 @@ def test_a_published_folder_is_complete_and_says_nothing_of_this_machine(tmp_pat
         assert str(tmp_path) not in (folder / name).read_text(), name
     card = (folder / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: keras_vae\n") and "104.50" in card
-    assert "keras-vae train mlp --hidden 12 --latent-dim 3 --output-bias zeros --dataset digits" in card
+    assert "keras-vae train mlp --latent-dim 3 --output-bias zeros --hidden 12 --dataset digits" in card
     assert [path.name for path in folder.parent.iterdir()] == ["folder"]  # nothing temporary is left
     x = images(Case("mlp"))
     for again in (keras_vae.VAE.from_preset(str(folder)), Run.open(folder).load_model()):
