@@ -776,9 +776,9 @@ def everything(model):
 )
 def test_nan_stops_training_at_its_step_with_the_weights_before(make, steps_per_execution):
     x = images(case_of("mlp"), count=12)
-    spoilt = x.copy()
-    spoilt[8:] = np.nan  # the third batch; a dataset is not looked through beforehand
-    spoilt = tf.data.Dataset.from_tensor_slices(spoilt).batch(4)
+    weight = np.ones(12, "float32")
+    weight[8:] = np.nan  # of the third batch
+    spoilt = tf.data.Dataset.from_tensor_slices((x, x, weight)).batch(4)
     model, reference = build(case_of("mlp")), build(case_of("mlp"))
     model.compile(make(), steps_per_execution=steps_per_execution)
     reference.compile(make())
@@ -802,7 +802,8 @@ def test_nan_stops_training_in_mixed_float16_too():
     keras.config.set_dtype_policy("mixed_float16")
     model = built_and_compiled(case_of("mlp"))
     before = [weight.numpy() for weight in model.trainable_weights]
-    spoilt = tf.data.Dataset.from_tensor_slices(np.full((8, *SHAPE), np.nan, "float32")).batch(4)
+    x, weight = images(case_of("mlp"), count=8), np.full(8, np.nan, "float32")
+    spoilt = tf.data.Dataset.from_tensor_slices((x, x, weight)).batch(4)
     with pytest.raises(NonFiniteLossError):
         model.fit(spoilt, verbose=0)
     same_weights([weight.numpy() for weight in model.trainable_weights], before)
