@@ -89,7 +89,7 @@ def exploding(optimizer, what):
     terms = model.loss_terms
 
     def loss_terms(x, training):
-        found = terms(x, training)
+        found = terms(x, training=training)
         return found | {"loss": explode(found["loss"], x[:, 0, 0, 0] == 1)}
 
     model.loss_terms = loss_terms
