@@ -15,7 +15,7 @@ from pathlib import Path
 from keras_vae import serving
 from keras_vae.config import InputError
 from keras_vae.files import new_folder, write_bytes, write_json
-from keras_vae.models import build_model, published
+from keras_vae.models import build_model, published, weight_shapes
 from keras_vae.presets import train_command
 from keras_vae.report import read_card, result_rows
 
@@ -49,8 +49,15 @@ def publish(run, to, export=True):
     model = run.load_model()
     data = {name: value for name, value in run.facts["data"].items() if name not in ("source", "fallback")}
     config = run.config.replace(dataset=data["name"], mnist_dir=None, data_dir=None)
+    weights = model.get_weights()
+    try:
+        fits = weight_shapes(config.model, data["image_shape"]) == [weight.shape for weight in weights]
+    except (ValueError, TypeError, KeyError, OverflowError):
+        fits = False
+    if not fits:
+        raise InputError(f"Damaged run directory: {run.path / 'config.json'} is not the config of its model.")
     plain = build_model(config.model, data["image_shape"])  # float32, and without what `compile` and `fit` added
-    plain.set_weights(model.get_weights())
+    plain.set_weights(weights)
     try:
         with new_folder(to) as folder:
             published.save(plain, folder)

@@ -154,8 +154,8 @@ DAMAGES = {
         for name in ("name", "image_shape", "train_images")
         for value in (..., None, [], -1, "x", [8, 8], [10**9, 10**9, 3], {})
     },
-    "config of 10**9 units": edited("config.json", "config", "model", "hidden", value=[10**9]),
-    "config of 10**30 units": edited("config.json", "config", "model", "hidden", value=[10**30]),
+    "config of 10**9 units": edited("config.json", "config", "model", "network", "hidden", value=[10**9]),
+    "config of 10**30 units": edited("config.json", "config", "model", "network", "hidden", value=[10**30]),
     **{
         f"card {name} {value!r}": edited("evaluation.json", name, value=value)
         for name in ("protocol", "results", "model", "units", "versions")

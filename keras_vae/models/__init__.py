@@ -84,8 +84,8 @@ def weight_shapes(config, image_shape):
 
     >>> from keras_vae.config import ModelConfig
     >>> from keras_vae.models import weight_shapes
-    >>> weight_shapes(ModelConfig(network="linear", latent_dim=10**9), (8, 8, 1))[0]
-    (64, 1000000000)
+    >>> (64, 10**9) in weight_shapes(ModelConfig(network="linear", latent_dim=10**9), (8, 8, 1))
+    True
     """
     with tf.Graph().as_default():  # in which nothing is computed
         return [tuple(weight.shape) for weight in build_model(config, image_shape).weights]
