@@ -205,7 +205,7 @@ class OwnLaplace(likelihoods.Likelihood):
 
     log_constant = math.log(0.4)
 
-    def log_prob_per_pixel(self, x, location):
+    def log_prob_per_value(self, x, location):
         return -ops.abs(x - location) / 0.2 - self.log_constant
 
     def mean(self, location):
