@@ -55,9 +55,9 @@ class Likelihood(keras.layers.Layer, abc.ABC):
         event_axes = tuple(range(1 - len(x.shape), 0))
         return self.within_range(x, ops.sum(self.log_prob_per_value(x, params), axis=event_axes))
 
-    @abc.abstractmethod
     def log_prob_per_value(self, x: Tensor, params: Tensor) -> Tensor:
-        """log p of each value of x, nats, not yet summed."""
+        """log p of each value of x, nats, not yet summed: of a likelihood that does not give `log_prob` itself."""
+        raise NotImplementedError(f"{type(self).__name__} must give log_prob_per_value or log_prob.")
 
     @abc.abstractmethod
     def mean(self, params: Tensor) -> Tensor:
@@ -67,9 +67,9 @@ class Likelihood(keras.layers.Layer, abc.ABC):
     def sample(self, params: Tensor, noise: Noise | int | None = None) -> Tensor:
         """Draws x. `noise` is a `keras_vae.noise.Noise`, or an int seed, or None for other draws at each call."""
 
-    @abc.abstractmethod
     def params_of(self, mean: Tensor) -> Tensor:
-        """The parameters whose mean is `mean`, which is brought into the range where it is too near to its ends."""
+        """The parameters whose mean is `mean`, for `start_at_mean`; where it is too near to an end, one that is not."""
+        raise InputError(f"A likelihood {type(self).__name__} cannot start at a mean: it has no `params_of`.")
 
     def call(self, params):
         return self.mean(params)
