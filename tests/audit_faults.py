@@ -196,8 +196,8 @@ class SigmoidTwice(likelihoods.Bernoulli):
 
 
 class DrawsOfAnotherMean(likelihoods.Bernoulli):
-    def sample(self, logits, seed=None):
-        return super().sample(logits + 1.0, seed)
+    def sample(self, logits, noise=None):
+        return super().sample(logits + 1.0, noise)
 
 
 class OwnLaplace(likelihoods.Likelihood):
@@ -211,8 +211,11 @@ class OwnLaplace(likelihoods.Likelihood):
     def mean(self, location):
         return location
 
-    def sample(self, location, seed=None):
-        uniform = keras.random.uniform(ops.shape(location), seed=seed) - 0.5
+    def params_of(self, mean):
+        return mean
+
+    def sample(self, location, noise=None):
+        uniform = noises.get(noise).uniform(ops.shape(location), "x") - 0.5
         return location - 0.2 * ops.sign(uniform) * ops.log1p(-2 * ops.abs(uniform))
 
 

@@ -61,11 +61,11 @@ def _by_formula(subject, exact, rng):
 def _total_probability(subject, rng):
     """Do the probabilities of all values of one pixel sum to 1, and is log p of two equal pixels twice that of one?"""
     likelihood = subject.model.likelihood
-    shape = (5, *[1] * (subject.images.ndim - 2), likelihood.params_per_channel)
-    params = rng.normal(size=shape).astype("float32")
+    one_value = (1,) * (subject.images.ndim - 1)
+    params = rng.normal(size=(5, *likelihood.param_shape(one_value))).astype("float32")
     x, widths = _values(likelihood, params)
-    log_prob = _log_prob(likelihood, x, params)
-    two = _log_prob(likelihood, x, params, pixels=2)
+    log_prob = _log_prob(likelihood, x, params, len(one_value))
+    two = _log_prob(likelihood, x, params, len(one_value), pixels=2)
     total = (np.exp(log_prob) * widths).sum(axis=1)
     numbers = {
         "total probability": float(total.mean()),
@@ -84,6 +84,9 @@ def _values(likelihood, params):
     if likelihood.support in ("binary", "8-bit"):
         count = 2 if likelihood.support == "binary" else 256
         return np.linspace(0, 1, count, dtype="float32"), np.ones(count)
+    if math.isfinite(likelihood.lowest) and math.isfinite(likelihood.highest):
+        values = np.linspace(likelihood.lowest, likelihood.highest, 4001)
+        return values.astype("float32"), np.gradient(values) * np.where(np.arange(4001) % 4000, 1.0, 0.5)
     drawn = np.asarray(likelihood.sample(np.repeat(params[:1], 2000, axis=0), 0), "float64")
     centre, spread = np.median(drawn), max(float(np.percentile(drawn, 84) - np.percentile(drawn, 16)), 1e-3)
     reach = 40 * spread + 5 * float(np.abs(params).max())
@@ -91,11 +94,10 @@ def _values(likelihood, params):
     return values, np.gradient(values.astype("float64"))
 
 
-def _log_prob(likelihood, x, params, pixels=1):
+def _log_prob(likelihood, x, params, event_rank, pixels=1):
     """log p of an image of 1 or 2 equal pixels, for each of the parameters and values: [p, v]."""
-    rank = params.ndim
-    images = np.repeat(x.reshape(-1, *[1] * (rank - 1)), pixels, axis=1 if rank > 2 else -1)
-    repeated = np.repeat(params[:, None], pixels, axis=2 if rank > 2 else -1)
+    images = np.repeat(x.reshape(-1, *[1] * event_rank), pixels, axis=1)
+    repeated = np.repeat(params[:, None], pixels, axis=2)
     each = np.broadcast_to(repeated, (len(params), len(x), *repeated.shape[2:]))
     return np.asarray(likelihood.log_prob(images, each), "float64").reshape(len(params), len(x))
 
@@ -135,7 +137,7 @@ def check_pixels(likelihood, images):
     numbers = {"lowest": low, "highest": high, "share of grey pixels": grey}
     if not (math.isfinite(low) and math.isfinite(high)):
         return Finding(PIXELS, "error", numbers, "Some pixels are NaN or infinite.")
-    lowest, highest = getattr(likelihood, "lowest", 0.0), getattr(likelihood, "highest", 1.0)
+    lowest, highest = likelihood.lowest, likelihood.highest
     if low < lowest or high > highest:
         advice = (
             f"Pixels are from {low:g} to {high:g} and not in [{lowest:g}, {highest:g}]. Divide 8-bit images by 255."
