@@ -364,7 +364,7 @@ def without_total_correlation(patch):
 def double_sigmoid_in_the_likelihood(patch):
     vae = small()
     right = vae.likelihood.log_prob
-    vae.log_likelihood = lambda x, z, training=False: right(
+    vae.log_likelihood = lambda x, z, condition=None, training=False: right(
         x, ops.sigmoid(ops.reshape(vae.decoder(ops.reshape(z, (-1, 3))), (*z.shape[:2], 8, 8, 1)))
     )
     return vae
