@@ -2,9 +2,9 @@
 
     python benchmarks/gpu.py [PART ...] [--rounds N] [--mnist-dir DIR]
 
-Needs a GPU that TensorFlow sees, and the extra `benchmark`. Parts: the works of benchmarks/speed.py, nll and export;
-each writes its section when it is done. All systems of a part start at the same time, which the first pass
-of each is measured in; then they run a pass each in turn. About six minutes in all.
+Needs a GPU that TensorFlow sees, and the extra `benchmark`. Parts: the works of benchmarks/speed.py, nll, export,
+bits and presets; each writes its section when it is done. All systems of a part start at the same time, which the
+first pass of each is measured in; then they run a pass each in turn. About eight minutes in all.
 """
 
 import datetime
@@ -65,7 +65,7 @@ def main(parts, rounds, threads, mnist_dir, worker):
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     if worker:
         return serve(*worker, threads, open_passes)
-    known = [*WORKS, "nll", "export"]
+    known = [*WORKS, "nll", *SECTIONS]
     if unknown := set(parts) - set(known):
         raise click.UsageError(f"Unknown part {unknown.pop()!r}. Expected one of: {', '.join(known)}.")
     card = gpu_name()
@@ -74,8 +74,8 @@ def main(parts, rounds, threads, mnist_dir, worker):
         np.save(images, official_images(mnist_dir or os.environ.get("KERAS_VAE_MNIST_DIR")))
         for part in parts or known:
             started = time.time()
-            if part == "export":
-                section = export_section(images)
+            if part in SECTIONS:
+                section = SECTIONS[part](images)
             else:
                 systems = [*SCORERS, "one image at a time"] if part == "nll" else list(SYSTEMS)
                 section = speed_section(part, measure(part, systems, images, rounds if part != "nll" else 1, threads))
@@ -198,11 +198,6 @@ for name in ("mlp", "conv"):
 
 def export_section(images):
     """An export that is made on this machine: is it verified, and how far is it from the model on the CPU."""
-    found = subprocess.run([sys.executable, "-c", _EXPORT, str(images)], capture_output=True, text=True)
-    rows = [line for line in found.stdout.splitlines() if line.startswith("| ")]
-    if found.returncode:
-        rows.append(f"| failed | | | {(found.stderr.strip().splitlines() or [''])[-1][:200]} |")
-        print(found.stderr[-3000:], file=sys.stderr)
     return [
         "## Export",
         "",
@@ -210,9 +205,94 @@ def export_section(images):
         "",
         "| preset | failures of verify-export | largest difference of z_mean, GPU to CPU | first failure |",
         "| --- | --- | --- | --- |",
-        *rows,
+        *rows_of(_EXPORT, images),
         "",
     ]
+
+
+_BITS = """
+import sys, time, numpy as np, keras, tensorflow as tf, keras_vae
+images = np.load(sys.argv[1])[:5120, ..., None].astype("float32") / 255
+def weights(name, jit_compile):
+    keras.utils.set_random_seed(0)
+    vae = keras_vae.VAE.from_preset(name)
+    vae.compile("adam", jit_compile=jit_compile)
+    vae.fit(images[:128], epochs=1, batch_size=128, verbose=0)
+    start = time.perf_counter()
+    vae.fit(images, epochs=5, batch_size=128, verbose=0)
+    return [w.numpy() for w in vae.trainable_weights], time.perf_counter() - start
+for deterministic in (False, True):
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    for name in ("mlp", "conv"):
+        for jit_compile in (False, True):
+            try:
+                (a, seconds), (b, _) = weights(name, jit_compile), weights(name, jit_compile)
+                said = f"{max(float(np.max(np.abs(x - y))) for x, y in zip(a, b)):.2g} | {seconds:.1f}"
+            except Exception as error:
+                said = f"failed: {str(error).strip().splitlines()[-1][:120]} | "
+            print(f"| {name} | {jit_compile} | {deterministic} | {said} |", flush=True)
+"""
+
+
+def bits_section(images):
+    """Whether two trainings from one seed end with the same weights, with and without deterministic operations."""
+    return [
+        "## The same bits",
+        "",
+        f"{datetime.date.today()}. Two trainings of 200 steps from one seed, in one process.",
+        "",
+        "| preset | jit_compile | enable_op_determinism | largest difference of a weight | seconds |",
+        "| --- | --- | --- | --- | --- |",
+        *rows_of(_BITS, images),
+        "",
+    ]
+
+
+_PRESETS = """
+import sys, time, numpy as np, keras, tensorflow as tf, keras_vae
+images = np.load(sys.argv[1])[:2560, ..., None].astype("float32") / 255
+for name in ("mlp", "conv", "vampprior", "burda-2layer", "beta-tc", "conv-threshold"):
+    for jit_compile in (False, True):
+        keras.utils.set_random_seed(0)
+        start = time.perf_counter()
+        try:
+            vae = keras_vae.VAE.from_preset(name)
+            vae.compile("adam", jit_compile=jit_compile)
+            loss = vae.fit((images > 0.5).astype("float32"), epochs=2, batch_size=128, verbose=0).history["loss"][-1]
+            said = f"{loss:.2f} | {time.perf_counter() - start:.1f}"
+        except Exception as error:
+            said = f"failed: {str(error).strip().splitlines()[-1][:120]} | "
+        print(f"| {name} | {jit_compile} | {said} |", flush=True)
+print(f"| memory at the most, MB | | {tf.config.experimental.get_memory_info('GPU:0')['peak'] / 1e6:,.0f} | |")
+"""
+
+
+def presets_section(images):
+    """Whether presets of each kind train here, step by step and as one program."""
+    return [
+        "## Presets",
+        "",
+        f"{datetime.date.today()}. 40 steps each; the seconds have building, tracing and compiling in them.",
+        "",
+        "| preset | jit_compile | loss | seconds |",
+        "| --- | --- | --- | --- |",
+        *rows_of(_PRESETS, images),
+        "",
+    ]
+
+
+SECTIONS = {"export": export_section, "bits": bits_section, "presets": presets_section}
+
+
+def rows_of(code, images):
+    """The rows that a script prints in a process of its own, and one more if it fails."""
+    found = subprocess.run([sys.executable, "-c", code, str(images)], capture_output=True, text=True)
+    rows = [line for line in found.stdout.splitlines() if line.startswith("| ")]
+    if found.returncode:
+        rows.append(f"| failed: {(found.stderr.strip().splitlines() or [''])[-1][:200]} |")
+        print(found.stderr[-3000:], file=sys.stderr)
+    return rows
 
 
 def heading(card, threads):
