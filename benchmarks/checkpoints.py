@@ -49,7 +49,7 @@ class Timed(checkpoints.Checkpoint):
 def epochs_with_and_without(images, epochs, rounds):
     """Seconds of an epoch with checkpoints and without [rounds, 2: clock, processor], and of each save."""
     keras.utils.set_random_seed(SEED)
-    model = build_model(CONFIG.model, images.image_shape, seed=SEED)
+    model = build_model(CONFIG.model, images.event_shape, seed=SEED)
     model.compile(keras.optimizers.Adam(CONFIG.training.learning_rate))
     model.optimizer.build(model.trainable_variables)
     steps = -(-len(images.train) // BATCH)

@@ -193,7 +193,7 @@ class LatentBoard(keras.callbacks.Callback):
 
     >>> import tempfile, keras_vae, numpy as np
     >>> from keras_vae.callbacks import LatentBoard
-    >>> vae = keras_vae.VAE.from_preset("mlp", image_shape=(8, 8, 1))
+    >>> vae = keras_vae.VAE.from_preset("mlp", event_shape=(8, 8, 1))
     >>> vae.compile(optimizer="adam")
     >>> images = np.zeros((8, 8, 8, 1), "float32")
     >>> board = LatentBoard(tempfile.mkdtemp(), images, hyper_parameters={"beta": 1.0})

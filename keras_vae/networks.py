@@ -13,9 +13,8 @@ from keras import layers
 
 from keras_vae import conditions, named
 from keras_vae.config import InputError
+from keras_vae.event_shapes import input_name, kind_of
 from keras_vae.layers import Conv2DTranspose
-
-KINDS = {1: "vector", 2: "sequence", 3: "image"}  # number of event dimensions -> what an example is
 
 # The first is uniform within 1 / sqrt(inputs); docs/architecture.md says what each brings.
 INITIALIZERS = {
@@ -24,25 +23,6 @@ INITIALIZERS = {
 }
 Initializer = Literal["fan_in_uniform", "glorot_uniform"]
 Activation = Literal["relu", "tanh", "elu", "gelu", "silu", "softplus", "sigmoid", "linear"]
-
-
-def kind_of(event_shape: tuple) -> str:
-    """What an example of that shape is: "vector" [n], "sequence" [t, n] or "image" [h, w, c].
-
-    Raises:
-        InputError: for any other shape.
-    """
-    if len(event_shape) not in KINDS:
-        raise InputError(
-            "Expected the shape of a vector (n,), a sequence (t, n) or an image (h, w, c). "
-            f"Received: event_shape={tuple(event_shape)}"
-        )
-    return KINDS[len(event_shape)]
-
-
-def input_name(event_shape: tuple) -> str:
-    """Name of x among the inputs of networks and served models: "image" for images, else "x"."""
-    return "image" if len(event_shape) == 3 else "x"
 
 
 class Network(abc.ABC):

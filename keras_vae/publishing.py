@@ -41,7 +41,7 @@ def publish(run, to, export=True):
     to = Path(to)
     if to.exists():
         raise InputError(f"{to} exists already and is not overwritten. Choose another --to, or remove it.")
-    missing = sorted({"name", "image_shape", "train_images"} - set(run.facts.get("data", {})))
+    missing = sorted({"name", "event_shape", "train_images"} - set(run.facts.get("data", {})))
     if missing:
         raise InputError(f"{run.path} does not say what it was trained on: its config.json has no data.{missing[0]}.")
     if not run.model_file().resolve().is_relative_to(run.path.resolve()):
@@ -51,12 +51,12 @@ def publish(run, to, export=True):
     config = run.config.replace(dataset=data["name"], mnist_dir=None, data_dir=None)
     weights = model.get_weights()
     try:
-        fits = weight_shapes(config.model, data["image_shape"]) == [weight.shape for weight in weights]
+        fits = weight_shapes(config.model, data["event_shape"]) == [weight.shape for weight in weights]
     except (ValueError, TypeError, KeyError, OverflowError):
         fits = False
     if not fits:
         raise InputError(f"Damaged run directory: {run.path / 'config.json'} is not the config of its model.")
-    plain = build_model(config.model, data["image_shape"])  # float32, and without what `compile` and `fit` added
+    plain = build_model(config.model, data["event_shape"])  # float32, and without what `compile` and `fit` added
     plain.set_weights(weights)
     try:
         with new_folder(to) as folder:

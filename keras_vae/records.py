@@ -34,11 +34,11 @@ def parse_config(content):
         _text("data.name", data.get("name"))
         for name in ("train_images", "test_images"):
             _int(f"data.{name}", data.get(name))
-        shape = data.get("image_shape")
-        if not isinstance(shape, list) or len(shape) != 3:
-            raise ValueError(f"expected data.image_shape to be 3 numbers, not {_shown(shape)}")
+        shape = data.get("event_shape")
+        if not isinstance(shape, list) or not 1 <= len(shape) <= 3:
+            raise ValueError(f"expected data.event_shape to be 1 to 3 numbers, not {_shown(shape)}")
         for number in shape:
-            _int("data.image_shape", number)
+            _int("data.event_shape", number)
     return config, facts
 
 

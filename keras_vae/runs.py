@@ -190,7 +190,7 @@ class Run:
             InputError: if they are others. It names what differs.
         """
         before = self.facts.get("data", {})
-        for name in ("name", "image_shape", "train_images", "test_images", "train_sha256", "test_sha256"):
+        for name in ("name", "event_shape", "train_images", "test_images", "train_sha256", "test_sha256"):
             if name in before and before[name] != facts[name]:
                 raise InputError(
                     f"{self.path} was trained on other data than those in {facts['source']}: its {name} was "
@@ -222,7 +222,7 @@ def data_facts(images):
         "name": images.name,
         "source": images.source,
         "fallback": images.fallback,
-        "image_shape": list(images.image_shape),
+        "event_shape": list(images.event_shape),
         "train_images": len(images.train),
         "test_images": len(images.test),
         "train_sha256": data.fingerprint(images.train),

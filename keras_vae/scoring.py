@@ -156,7 +156,7 @@ def _progress(console, text, total, enabled=True):
 def results_table(card, run):
     """The results of a run's card as an `output.Table`."""
     protocol, model = card["protocol"], card["model"]
-    pixels = cards.pixels(protocol["binarization"], run.facts.get("data", {}).get("image_shape", [None])[-1])
+    pixels = cards.pixels(protocol["binarization"], run.facts.get("data", {}).get("event_shape", [None])[-1])
     seed = protocol["binarization_seed"]
     objective = f", prior {model['prior']}, objective {model['objective']}" if "objective" in model else ""
     beta = f", beta {model['beta']:g}" if "beta" in model else ""

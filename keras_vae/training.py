@@ -87,7 +87,7 @@ class _Job:
         signals.check()
         self.facts = data_facts(self.images)
         if self.peers:
-            told = ("image_shape", "train_images", "test_images", "train_sha256", "test_sha256")
+            told = ("event_shape", "train_images", "test_images", "train_sha256", "test_sha256")
             self.peers.agree("data", {f"{name} of the data": self.facts[name] for name in told})
         _check_labels(config, self.images)
         self.config = config.replace(dataset=self.images.name) if config.data.dataset == "auto" else config
@@ -369,14 +369,14 @@ def _reason(error):
 
 def _build(config, images):
     try:
-        model = build_model(config.model, images.image_shape, seed=config.training.seed)
+        model = build_model(config.model, images.event_shape, seed=config.training.seed)
     except ValueError as error:
         raise InputError(str(error)) from None
     if config.model.output_bias == "data_mean":
         some = images.train.images[np.arange(min(10_000, len(images.train)))]
         model.start_at_mean(data.to_pixels(some).mean(axis=0))
     prior = getattr(model, "prior", None)
-    if isinstance(prior, VampPrior) and prior.pseudo_inputs.shape[1:] == images.image_shape:
+    if isinstance(prior, VampPrior) and prior.pseudo_inputs.shape[1:] == images.event_shape:
         chosen = np.random.default_rng(config.training.seed).integers(len(images.train), size=prior.num_components)
         prior.start_at(data.to_pixels(images.train.images[np.sort(chosen)]))
     if config.training.start_from is not None:
@@ -433,14 +433,14 @@ def _hyper_parameters(config):
 
 
 def _footnote(run, images):
-    pixels = cards.pixels(run.config.data.binarization, images.image_shape[-1])
+    pixels = cards.pixels(run.config.data.binarization, images.event_shape[-1])
     fallback = " (bundled, in place of mnist)" if images.fallback else ""
     return f"preset {run.config.preset}, {images.name}{fallback}, test split, {pixels}"
 
 
 def _announce(console, run, images, model):
     _warn_of_fallback(console, images)
-    height, width, channels = images.image_shape
+    height, width, channels = images.event_shape
     console.print(
         f"{run.config.preset}: {type(model).__name__} with {model.count_params():,} parameters, "
         f"{model.latent_dim} latent dimensions"

@@ -151,7 +151,7 @@ DAMAGES = {
     },
     **{
         f"data {name} {value!r}": edited("config.json", "data", name, value=value)
-        for name in ("name", "image_shape", "train_images")
+        for name in ("name", "event_shape", "train_images")
         for value in (..., None, [], -1, "x", [8, 8], [10**9, 10**9, 3], {})
     },
     "config of 10**9 units": edited("config.json", "config", "model", "network", "hidden", value=[10**9]),

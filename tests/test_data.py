@@ -310,7 +310,7 @@ def test_a_folder_is_read_as_it_is(tmp_path):
     write_folder(tmp_path, ["b/1.PNG", "a/x/2.png", "b/0.png", "a/._3.png"])
     (tmp_path / "a" / "notes.txt").write_text("not an image")
     opened = open_dataset(tmp_path, test_fraction=0.3)
-    assert opened.image_shape == (5, 6, 1) and opened.class_names == ("a", "b") and opened.name == tmp_path.name
+    assert opened.event_shape == (5, 6, 1) and opened.class_names == ("a", "b") and opened.name == tmp_path.name
     for split in (opened.train, opened.test):
         for image, label in zip(split.images, split.labels, strict=True):
             files = [path for path in tmp_path.rglob("[0-2].*")]
@@ -343,7 +343,7 @@ def test_the_first_file_of_another_size_is_named(tmp_path):
     write_folder(tmp_path, ["3.png", "4.png"], size=(7, 5))
     with pytest.raises(InputError, match=r"6x5.*3\.png is 7x5.*--image-size"):
         open_dataset(tmp_path)
-    assert open_dataset(tmp_path, image_size=4).image_shape == (4, 4, 1)
+    assert open_dataset(tmp_path, image_size=4).event_shape == (4, 4, 1)
 
 
 @pytest.mark.parametrize("files", [[], ["1.png"]])
@@ -354,9 +354,9 @@ def test_a_folder_with_too_few_images_is_refused(tmp_path, files):
 
 def test_one_colour_image_makes_all_of_them_rgb(tmp_path):
     write_folder(tmp_path, ["1.png", "2.png"])
-    assert open_dataset(tmp_path).image_shape == (5, 6, 1)
+    assert open_dataset(tmp_path).event_shape == (5, 6, 1)
     write_folder(tmp_path, ["3.png"], mode="RGB")
-    assert open_dataset(tmp_path).image_shape == (5, 6, 3)
+    assert open_dataset(tmp_path).event_shape == (5, 6, 3)
 
 
 def test_16_bits_palettes_and_bilevel_images_keep_their_brightness(tmp_path):
@@ -498,7 +498,7 @@ def test_truncated_arrays_are_refused(tmp_path, suffix):
 def test_mnist_is_mnist(mnist_data_dir):
     """The numbers of images per class and the mean pixels are well known; 206 nats is for independent pixels."""
     mnist = open_dataset("mnist", data_dir=mnist_data_dir, mnist_dir="/not/looked/at")
-    assert (len(mnist.train), len(mnist.test), mnist.image_shape) == (60000, 10000, (28, 28, 1))
+    assert (len(mnist.train), len(mnist.test), mnist.event_shape) == (60000, 10000, (28, 28, 1))
     assert mnist.train.images.dtype == np.uint8 and "3.0.1" in mnist.source and str(mnist_data_dir) in mnist.source
     assert np.bincount(mnist.train.labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert np.bincount(mnist.test.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]

@@ -25,7 +25,7 @@ SHIPPED = [(name, weights) for name in presets.PRESETS for weights in presets.we
 
 def make_run(folder, case):
     """A run directory with a model that was never trained, whose weights are all different."""
-    data = {"name": "digits", "source": str(folder), "image_shape": list(case.shape)}
+    data = {"name": "digits", "source": str(folder), "event_shape": list(case.shape)}
     data |= {"train_images": 5, "test_images": 5}
     run = Run.create(folder / "run", config(case).replace(data_dir=str(folder)), {"data": data})
     model = build(case)
@@ -40,7 +40,7 @@ def make_run(folder, case):
 @pytest.mark.parametrize("case", [case for case in CASES if case.name in KINDS], ids=str)
 def test_a_published_model_computes_what_the_run_computes(case, tmp_path):
     published.save(build(case, seed=1), tmp_path)
-    data = {"name": "digits", "image_shape": case.shape, "train_images": 5, "test_images": 5}
+    data = {"name": "digits", "event_shape": case.shape, "train_images": 5, "test_images": 5}
     write_json(tmp_path / "config.json", {"config": config(case).to_dict(), "data": data})
     keras.utils.set_random_seed(99)
     model, again, x = build(case, seed=1), published.load(tmp_path), images(case)
@@ -121,7 +121,7 @@ DAMAGES = (
 def test_a_damaged_folder_is_refused_and_nothing_in_it_is_executed(damage, tmp_path):
     case = Case("mlp")
     published.save(build(case), tmp_path)
-    data = {"name": "digits", "image_shape": case.shape, "train_images": 5, "test_images": 5}
+    data = {"name": "digits", "event_shape": case.shape, "train_images": 5, "test_images": 5}
     write_json(tmp_path / "config.json", {"config": config(case).to_dict(), "data": data})
     damaged(tmp_path)[damage]()
     with pytest.raises(InputError, match=r"config\.json|weights\.npz"):

@@ -28,7 +28,7 @@ BOUND = 1e-3  # of a pixel that the page decodes, against Keras
 def make_report(folder, preset="mlp", **values):
     """The report of a run with untrained weights: (path of the page, model)."""
     config = get_preset(preset).config.replace(**values)
-    data = {"name": "mnist", "train_images": 60000, "test_images": 10000, "image_shape": [28, 28, 1]}
+    data = {"name": "mnist", "train_images": 60000, "test_images": 10000, "event_shape": [28, 28, 1]}
     run = Run.create(folder / preset, config, {"data": data, "devices": "CPU:0", "time": "1 min 2 s of training"})
     keras.utils.set_random_seed(1)
     model = build_model(config.model, (28, 28, 1))

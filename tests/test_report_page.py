@@ -16,7 +16,7 @@ RESULTS = {"loss": 158.5, "elbo": -158.5, "mse": 0.1, "nll": 150.0, "nll_standar
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    data = {"name": "d", "train_images": 5, "test_images": 5, "image_shape": [8, 8, 1]}
+    data = {"name": "d", "train_images": 5, "test_images": 5, "event_shape": [8, 8, 1]}
     config = get_preset("mlp").config.replace(hidden=(4,), latent_dim=2)
     run = Run.create(tmp_path_factory.mktemp("runs") / "run", config, {"data": data})
     write_json(run.path / "evaluation.json", {"protocol": {}, "results": RESULTS})

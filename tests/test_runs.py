@@ -95,7 +95,7 @@ CARD = {
 }
 HISTORY = b"epoch,loss,val_loss\r\n0,3.5,4.0\r\n1,3.0,NA\r\n"
 FACTS = {
-    "data": {"name": "digits", "source": "here", "fallback": None, "image_shape": [8, 8, 1], "train_images": 9,
+    "data": {"name": "digits", "source": "here", "fallback": None, "event_shape": [8, 8, 1], "train_images": 9,
              "test_images": 1},
     "versions": {"keras": "3"}, "created": "today",
 }  # fmt: skip

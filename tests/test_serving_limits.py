@@ -146,8 +146,8 @@ def test_the_limit_follows_from_the_memory_of_the_network(exported):
     _, _, contract = exported
     generate = contract["models"]["decoder"]["signatures"]["generate"]["max_rows"]
     assert generate < contract["models"]["encoder"]["signatures"]["serve"]["max_rows"]
-    wide = keras_vae.VAE.from_preset("conv", image_shape=(64, 64, 1))
-    narrow = keras_vae.VAE.from_preset("conv", image_shape=(16, 16, 1))
+    wide = keras_vae.VAE.from_preset("conv", event_shape=(64, 64, 1))
+    narrow = keras_vae.VAE.from_preset("conv", event_shape=(16, 16, 1))
     rows = [limits.build(vae)["decoder"]["generate"].max_rows for vae in (wide, narrow)]
     assert 10 < rows[1] / rows[0] < 20  # 16 times the pixels
 
@@ -167,7 +167,7 @@ def test_the_bytes_of_a_row_are_those_of_its_tensors():
 def test_batches_are_merged_to_no_more_rows_than_a_signature_takes(exported):
     text = (pathlib.Path(exported[1].directory) / "batching.config").read_text()
     assert "max_batch_size { value: 256 }" in text and text.endswith("allowed_batch_sizes: 256\n")
-    large = keras_vae.VAE.from_preset("conv", image_shape=(128, 128, 3))
+    large = keras_vae.VAE.from_preset("conv", event_shape=(128, 128, 3))
     served = limits.build(large)
     text = keras_vae.serving.export.contract.server_files(served)["batching.config"]
     most = min(entry.max_rows for entries in served.values() for entry in entries.values())

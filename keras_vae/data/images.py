@@ -12,9 +12,9 @@ BLOCK = 1000  # images handled at once where a whole data set is converted
 class LazyImages:
     """Images that are read when indexed: `images[positions]` is an array [b, h, w, c] of `dtype`, as of an ndarray."""
 
-    def __init__(self, read, index, image_shape, dtype):
+    def __init__(self, read, index, event_shape, dtype):
         self._read, self._index = read, index
-        self.shape, self.dtype = (len(index), *image_shape), np.dtype(dtype)
+        self.shape, self.dtype = (len(index), *event_shape), np.dtype(dtype)
 
     def __len__(self):
         return len(self._index)
@@ -67,7 +67,7 @@ class ImageSet:
 
     >>> from keras_vae.data import open_dataset
     >>> digits = open_dataset("digits")
-    >>> digits.image_shape, len(digits.train), digits.class_names[:3]
+    >>> digits.event_shape, len(digits.train), digits.class_names[:3]
     ((28, 28, 1), 1500, ('0', '1', '2'))
     """
 
@@ -79,10 +79,9 @@ class ImageSet:
     fallback: str | None = None
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels)."""
-        height, width, channels = self.train.images.shape[1:]
-        return int(height), int(width), int(channels)
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one example: (n,), (t, n) or (height, width, channels)."""
+        return tuple(int(size) for size in self.train.images.shape[1:])
 
 
 def in_memory(images, memory_limit):

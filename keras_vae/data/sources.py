@@ -55,7 +55,7 @@ def open_dataset(
     Example:
 
     >>> from keras_vae.data import open_dataset
-    >>> open_dataset("digits", image_size=16).image_shape
+    >>> open_dataset("digits", image_size=16).event_shape
     (16, 16, 1)
     """
     check_int("seed", seed, 0)

@@ -74,7 +74,7 @@ def build_model(config, event_shape, seed=None):
     return HierarchicalVAE(encoders, decoders, likelihood, **options)
 
 
-def weight_shapes(config, image_shape):
+def weight_shapes(config, event_shape):
     """Shapes of the weights of the model that `build_model` builds, without memory for them: a list of tuples.
 
     Raises:
@@ -88,7 +88,7 @@ def weight_shapes(config, image_shape):
     True
     """
     with tf.Graph().as_default():  # in which nothing is computed
-        return [tuple(weight.shape) for weight in build_model(config, image_shape).weights]
+        return [tuple(weight.shape) for weight in build_model(config, event_shape).weights]
 
 
 def _with_upper_layers(config, encoder, decoder):

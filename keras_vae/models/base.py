@@ -82,13 +82,13 @@ class LatentModel(Trainer):
         return tf.reshape(decoded, (z.shape[0], steps, *decoded.shape[1:]))
 
     @classmethod
-    def from_preset(cls, name, image_shape=(28, 28, 1), seed=None, weights=None, **overrides):
+    def from_preset(cls, name, event_shape=(28, 28, 1), seed=None, weights=None, **overrides):
         """Builds the untrained model of a preset, or a trained one.
 
         Args:
             name: Name of a preset, as `keras-vae presets` lists them, or a folder that `keras-vae publish` wrote:
                 its model is trained.
-            image_shape: Shape of one example of an untrained model: (height, width, channels), (t, n) or (n,).
+            event_shape: Shape of one example of an untrained model: (height, width, channels), (t, n) or (n,).
             seed: Int seed of the noise, or None. Weights follow `keras.utils.set_random_seed`.
             weights: None, or the name of the data set that the weights were trained on, "mnist". They come with the
                 package; nothing is downloaded.
@@ -120,7 +120,7 @@ class LatentModel(Trainer):
         elif name not in PRESETS and Path(name).is_dir():
             model = load(name, seed=seed)
         else:
-            model = build_model(get_preset(name).config.model.replace(**overrides), image_shape, seed=seed)
+            model = build_model(get_preset(name).config.model.replace(**overrides), event_shape, seed=seed)
         if not isinstance(model, cls):
             raise InputError(f"Preset {name!r} is a {type(model).__name__}. Use {type(model).__name__}.from_preset.")
         return model

@@ -35,8 +35,8 @@ def load(folder, seed=None):
             raise InputError(f"{folder} is no published model: {file.name} is missing. `keras-vae publish` writes it.")
     try:
         config, facts = records.parse_config(files.read_bytes(config_file, records.LIMIT))
-        image_shape = facts["data"]["image_shape"]
-        expected = weight_shapes(config.model, image_shape)  # before memory is taken for them
+        event_shape = facts["data"]["event_shape"]
+        expected = weight_shapes(config.model, event_shape)  # before memory is taken for them
     except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise InputError(f"Damaged model: {config_file} is not the config of one ({error!r}).") from None
     try:
@@ -46,7 +46,7 @@ def load(folder, seed=None):
         arrays = npz.read(weights_file)
     except (ValueError, OSError) as error:
         raise InputError(f"Damaged model: {weights_file} does not fit {config_file.name} ({error}).") from None
-    model = build_model(config.model, image_shape, seed=seed)
+    model = build_model(config.model, event_shape, seed=seed)
     model.set_weights([arrays[f"arr_{index}"] for index in range(len(arrays))])
     return model
 

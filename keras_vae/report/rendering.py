@@ -55,7 +55,7 @@ def facts(run):
     """What was run: name -> text."""
     config, data = run.config, run.facts.get("data", {})
     counts = f", {data['train_images']:,} training and {data['test_images']:,} test images" if data else ""
-    size = f" of {' x '.join(map(str, data['image_shape']))}" if "image_shape" in data else ""
+    size = f" of {' x '.join(map(str, data['event_shape']))}" if "event_shape" in data else ""
     told = {
         "Preset": config.preset,
         "Data": f"{data.get('name', config.data.dataset)}{counts}{size}, binarisation {config.data.binarization}",

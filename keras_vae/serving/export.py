@@ -53,7 +53,7 @@ def export_saved_models(model, directory, format="saved_model", binarization="no
     Example:
 
     >>> import tempfile, keras_vae, tensorflow as tf
-    >>> vae = keras_vae.VAE.from_preset("mlp", image_shape=(8, 8, 1))
+    >>> vae = keras_vae.VAE.from_preset("mlp", event_shape=(8, 8, 1))
     >>> with tempfile.TemporaryDirectory() as directory:
     ...     export = keras_vae.export_saved_models(vae, directory)
     ...     encoder = tf.saved_model.load(export.paths["encoder"])

@@ -14,8 +14,8 @@ from keras_vae import kl, priors
 from keras_vae.conditions import Label
 from keras_vae.config import InputError
 from keras_vae.data import binarize
+from keras_vae.event_shapes import input_name, kind_of
 from keras_vae.models import VAE, Autoencoder
-from keras_vae.networks import input_name, kind_of
 from keras_vae.serving import checks
 from keras_vae.serving.noise import RowNoise
 
