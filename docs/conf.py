@@ -22,7 +22,7 @@ html_copy_source = False
 
 default_role = "code"
 nitpicky = True  # a link to a name that is gone is a warning, and -W makes it an error
-nitpick_ignore_regex = [("py:.*", "(keras|numpy|tensorflow)[.].*")]
+nitpick_ignore_regex = [("py:.*", "(keras|numpy|tensorflow|collections|typing|pathlib)[.].*")]
 
 autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
@@ -50,10 +50,10 @@ def link_within_the_site(app, *names_and_content):
 
 
 def as_plain_text(app, what, name, obj, options, lines):
-    """Docstrings write p(x|z) and val_, which are markup in reStructuredText."""
+    """Docstrings write p(x|z), val_ and [b, *shape], which are markup in reStructuredText."""
     for number, line in enumerate(lines):
         if not line.lstrip().startswith((">>>", "...")):
-            lines[number] = re.sub(r"\||(?<=\w)_(?!\w)", r"\\\g<0>", line)
+            lines[number] = re.sub(r"\||(?<=\w)_(?!\w)|(?<=[\[, ])\*(?=\w+[\],])", r"\\\g<0>", line)
 
 
 def signature_of_init(app, what, name, obj, options, signature, return_annotation):

@@ -35,7 +35,7 @@ class Draws:
 
     @cached_property
     def log_prior(self):
-        """log p(z) of each draw: float [s, b], nats."""
+        """log p(z) of each draw, float [s, b], nats."""
         return self.prior.log_prob(self.z)
 
     @cached_property
@@ -45,7 +45,7 @@ class Draws:
 
     @property
     def group_dims(self):
-        """Number of latent dimensions in each part of `kl_groups`: a tuple of ints."""
+        """Number of latent dimensions in each part of `kl_groups`, a tuple of ints."""
         return kl.group_dims(self.posterior, self.prior)
 
     @property

@@ -93,7 +93,7 @@ class VAE(LatentModel):
 
     @property
     def latent_dim(self):
-        """Number of latent dimensions: of the z that `decode` takes."""
+        """Number of latent dimensions of the z that `decode` takes."""
         if not self.built:
             raise InputError(
                 "The model is not built, and its networks do not say their shapes: call it on images first."
