@@ -20,7 +20,10 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROWS = REPOSITORY / "build" / "versions"
 TABLE = REPOSITORY / "docs" / "versions.md"
-EXECUTION = ("compiled_training_is_the_plain_one_to_rounding[mlp]", "nan_stops_a_program_at_its_step_with_the_weights_before")
+EXECUTION = (
+    "compiled_training_is_the_plain_one_to_rounding[mlp]",
+    "nan_stops_a_program_at_its_step_with_the_weights_before",
+)
 TESTS = [
     "tests/test_layers.py",
     *(f"tests/test_execution.py::test_{name}" for name in EXECUTION),
@@ -58,7 +61,7 @@ def try_out(name):
             chatter = [line for line in err.splitlines() if CHATTER.match(line)]
             print(command, code, *out.splitlines()[-3:], *err.splitlines()[-12:], sep="\n", flush=True)
             results[command] = "failed" if code else f"{len(chatter)} lines of chatter" if chatter else "ok"
-        code, out, err = run([Path(sys.executable).with_name("pytest"), "-q", "-m", "", "--durations=5", *TESTS], cwd=REPOSITORY)
+        code, out, err = run([Path(sys.executable).with_name("pytest"), "-q", "-m", "", *TESTS], cwd=REPOSITORY)
     print(*out.splitlines()[-12:], err, sep="\n", flush=True)
     results["tests"] = re.sub(r" in .*", "", out.strip().splitlines()[-1]).strip("= ")
     ok = code == 0 and set(results.values()) <= {"ok", results["tests"]}
