@@ -4,13 +4,14 @@ import numpy as np
 
 from keras_vae import data, evaluation, priors
 from keras_vae.config import InputError
+from keras_vae.disk import stopped_by_the_disk
 from keras_vae.models import VAE
 from keras_vae.output import Console
 from keras_vae.presets import command
 from keras_vae.runs import Run, check_new, is_unfinished
 from keras_vae.scoring import BATCH, SEED, load_test_images
 from keras_vae.stopping import Lock, StopSignals
-from keras_vae.training import complete, save_model, stopped_by_the_disk
+from keras_vae.training import complete, save_model
 
 
 def fit_prior(run, run_dir, num_components=50, samples=500, count=1000, console=None):

@@ -5,28 +5,40 @@ import shlex
 import shutil
 import tempfile
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import cards, checkpoints, data, distribution, files, installed, plotting, report, serving, workers
+from keras_vae import (
+    cards,
+    checkpoints,
+    data,
+    distribution,
+    files,
+    installed,
+    model_state,
+    plotting,
+    report,
+    serving,
+    untrained,
+    workers,
+)
 from keras_vae.callbacks import ImageGrids, LatentBoard, LatentStatistics, ProgressReport, duration
 from keras_vae.checkpoints import Checkpoint, InterruptedRun
 from keras_vae.config import InputError, RunStopped, field_owners, sections
+from keras_vae.disk import stopped_by_the_disk
 from keras_vae.figures import draw_figures
-from keras_vae.models import NonFiniteLossError, build_model
+from keras_vae.models import NonFiniteLossError
 from keras_vae.output import Console
 from keras_vae.presets import train_command
-from keras_vae.priors import VampPrior
 from keras_vae.runs import Run, check_new, continue_command, data_facts, default_path, is_unfinished, open_data
 from keras_vae.scoring import audit_progress, evaluate, load_test_images, results_table
 from keras_vae.stopping import OUTSIDE, Lock, StopSignals
 
 EVALUATION_BATCH = 500
-FULL = "No space left on device"
 # What may be another when a run is continued: where it runs, and where its data are.
 MACHINE_FIELDS = {"strategy", "audit", "checkpoint_every", "checkpoint_minutes", "mnist_dir", "data_dir"}
 LOCAL_FIELDS = {"strategy", "mnist_dir", "data_dir", "dataset"}  # and on each of several machines
@@ -129,8 +141,8 @@ class _Job:
         return self.run
 
     def _compiled(self):
-        model = _build(self.config, self.images)
-        optimizer = _optimizer(self.config.training, self.steps)
+        model = untrained.build(self.config, self.images)
+        optimizer = untrained.build_optimizer(self.config.training, self.steps)
         if self.config.training.mixed_precision == "float16":  # as Keras would, but for the float32 form of it too
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         training = self.config.training
@@ -252,7 +264,7 @@ class _Job:
         if self.strategy.num_replicas_in_sync > 1 or self.config.training.mixed_precision != "none":
             keras.config.set_dtype_policy("float32")  # the weights are, and so is all that is measured and served
             model = self._compiled()
-            checkpoints.set_state(model, checkpoints.load_newest(self.run.checkpoints)[1])
+            model_state.set_state(model, checkpoints.load_newest(self.run.checkpoints)[1])
         save_model(model, self.run)
         self.console.print(f"Trained in {took}.")
         complete(self.run, model, self.images, self.console)
@@ -333,81 +345,6 @@ def save_model(model, run):
     """Writes model.keras, whole or not at all."""
     with files.replacing(run.path / "model.keras") as temporary:
         model.save(temporary)
-
-
-@contextmanager
-def stopped_by_the_disk(run, again):
-    """A context in which a file that cannot be written or read raises `RunStopped` with the way to go on.
-
-    Args:
-        run: The `Run` that is being made.
-        again: Callable that returns the command that goes on.
-    """
-    try:
-        yield
-    except (OSError, InputError, tf.errors.OpError) as error:
-        reason = _reason(error)
-        if reason is None:
-            raise
-        saved = checkpoints.last(run.checkpoints)
-        raise RunStopped(
-            f"{reason}. {f'{saved.name} is the last that was saved. ' if saved else ''}"
-            f"{'Make room and c' if FULL in reason else 'C'}ontinue with: {again()}"
-        ) from None
-
-
-def _reason(error):
-    """What a file could not be written or read for, as a sentence; None for an error of another kind."""
-    if isinstance(error, InputError):  # an export that found the disk full
-        return str(error).rstrip(".") if isinstance(error.__cause__, (OSError, tf.errors.OpError)) else None
-    if isinstance(error, tf.errors.OpError):
-        return f"Cannot write a log: {error.message.splitlines()[0]}" if FULL in str(error) else None
-    if error.errno is None:
-        return None
-    return f"{error.strerror}: {error.filename or 'the standard output'}"
-
-
-def _build(config, images):
-    try:
-        model = build_model(config.model, images.event_shape, seed=config.training.seed)
-    except ValueError as error:
-        raise InputError(str(error)) from None
-    if config.model.output_bias == "data_mean":
-        some = images.train.images[np.arange(min(10_000, len(images.train)))]
-        model.start_at_mean(data.to_pixels(some).mean(axis=0))
-    prior = getattr(model, "prior", None)
-    if isinstance(prior, VampPrior) and prior.pseudo_inputs.shape[1:] == images.event_shape:
-        chosen = np.random.default_rng(config.training.seed).integers(len(images.train), size=prior.num_components)
-        prior.start_at(data.to_pixels(images.train.images[np.sort(chosen)]))
-    if config.training.start_from is not None:
-        _start_from(model, Run.open(config.training.start_from))
-    return model
-
-
-def _start_from(model, run):
-    """Gives a model the weights that were trained in another run."""
-    trained = run.load_model().trainable_variables
-    own = model.trainable_variables
-    shapes, found = ([tuple(variable.shape) for variable in variables] for variables in (own, trained))
-    if shapes != found:
-        raise InputError(
-            f"Cannot start from {run.path}: its model has other sizes. Expected weights {shapes}. Received {found}"
-        )
-    for variable, value in zip(own, trained, strict=True):
-        variable.assign(keras.ops.convert_to_numpy(value))
-
-
-def _optimizer(training, steps_per_epoch):
-    rate = training.learning_rate
-    if training.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, training.epochs * steps_per_epoch)
-    optimizers = {
-        "adam": keras.optimizers.Adam,
-        "adamw": keras.optimizers.AdamW,
-        "rmsprop": keras.optimizers.RMSprop,
-        "sgd": keras.optimizers.SGD,
-    }
-    return optimizers[training.optimizer](learning_rate=rate)
 
 
 def _picture(model, images, config):

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from keras_vae import checkpoints, data, training
+from keras_vae import checkpoints, data, models, training
 from keras_vae.config import Config, InputError, RunStopped
 from keras_vae.stopping import Lock, StopSignals
 
@@ -243,7 +243,8 @@ def test_a_full_disk_keeps_the_old_checkpoint_says_so_and_the_run_goes_on_after_
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
     last = errors.splitlines()[-1]
-    assert "File too large" in last and "checkpoints" in last and "Continue with: " in last
+    assert "Cannot save the checkpoint" in last and "File too large" in last
+    assert "checkpoints" in last and "Make room and continue with: " in last
     kept, _ = checkpoints.load_newest(tmp_path / "run" / "checkpoints")
     assert f"step-{kept['step']:010d}" in last
     assert not [path for path in (tmp_path / "run").rglob(".*")]
@@ -281,7 +282,7 @@ def test_a_disk_that_fills_up_stops_the_run_which_goes_on_after_room_was_made(op
 
     with monkeypatch.context() as patch:
         after_saving(7, patch, fill)
-        with pytest.raises(RunStopped, match="No space left on device.*[Mm]ake room and continue with") as stopped:
+        with pytest.raises(RunStopped, match="No space left on device.*Make room and continue with") as stopped:
             training.train(config, run, quiet())
     assert stopped.value.exit_code == 1
     assert checkpoints.load_newest(run / "checkpoints")[0]["step"] == 7
@@ -335,7 +336,7 @@ def test_two_processes_never_train_the_same_run(tmp_path):
 
 def compiled():
     keras.utils.set_random_seed(1)
-    model = training.build_model(SMALL.model, (28, 28, 1), seed=1)
+    model = models.build_model(SMALL.model, (28, 28, 1), seed=1)
     model.compile(keras.optimizers.Adam(1e-2))
     model.optimizer.build(model.trainable_variables)
     return model

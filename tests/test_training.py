@@ -16,7 +16,7 @@ from conftest import only_trained
 from PIL import Image, ImageSequence
 from rich.console import Console
 
-from keras_vae import data, fitting, training
+from keras_vae import data, fitting, training, untrained
 from keras_vae.callbacks import ImageGrids, ProgressReport
 from keras_vae.config import InputError
 from keras_vae.files import write_json
@@ -252,7 +252,7 @@ def test_a_run_starts_from_the_weights_of_another(run, tmp_path):
 def test_pseudo_inputs_start_at_training_images():
     config = get_preset("vampprior").config.replace(dataset="digits", prior_components=5)
     images = open_data(config)
-    pseudo_inputs = training._build(config, images).prior.pseudo_inputs.numpy()
+    pseudo_inputs = untrained.build(config, images).prior.pseudo_inputs.numpy()
     pixels = data.to_pixels(images.train.images[np.arange(len(images.train))])
     distances = np.abs(pseudo_inputs[:, None] - pixels[None]).max(axis=(2, 3, 4))
     assert distances.min(axis=1).max() < 1e-6 and len(np.unique(distances.argmin(axis=1))) > 1
