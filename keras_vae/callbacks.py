@@ -10,6 +10,7 @@ import tensorflow as tf
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_vae import files, installed
+from keras_vae.event_shapes import kind_of
 from keras_vae.output import Console
 
 
@@ -84,19 +85,21 @@ class ProgressReport(keras.callbacks.Callback):
 
 
 class ImageGrids(keras.callbacks.Callback):
-    """Writes grids of images during training, as PNG files and for TensorBoard.
+    """Writes pictures of examples during training, grids or panels of curves, as PNG files and for TensorBoard.
 
     Args:
-        draw: Callable without arguments that returns images, float [n, h, w, c] in [0, 1]: those of `generate` with
-            a fixed seed, or reconstructions of fixed images.
+        draw: Callable without arguments that returns examples, float [n, ...]: those of `generate` with a fixed seed,
+            or reconstructions of fixed examples.
         directory: Folder of the PNG files, `step-<n>.png`.
         log_dir: Folder of the TensorBoard log, or None for none.
         every: Int, write every this many steps; 0 for every epoch.
+        value_range: Pair, the lowest and the highest value of the data: what is black and what is white in an image.
     """
 
-    def __init__(self, draw, directory, log_dir=None, every=0):
+    def __init__(self, draw, directory, log_dir=None, every=0, value_range=(0.0, 1.0)):
         super().__init__()
         self.draw = draw
+        self.value_range = value_range
         self.directory = Path(directory)
         self.log_dir = log_dir
         self.every = every
@@ -121,7 +124,7 @@ class ImageGrids(keras.callbacks.Callback):
     def write(self):
         from keras_vae import figures, plotting
 
-        grid = plotting.image_grid(figures.pictures(self.draw()))
+        grid = figures.picture(self.draw(), self.value_range)
         files.make_folder(self.directory)
         plotting.save_png(grid, self.directory / f"step-{self.step:06d}.png")
         if self.writer is not None:
@@ -184,10 +187,11 @@ class LatentBoard(keras.callbacks.Callback):
 
     Args:
         log_dir: Folder of the TensorBoard log.
-        images: Float32 [n, h, w, c] in [0, 1], test images.
+        images: Float32 [n, ...], test examples.
         labels: Int [n], or None.
         images_per_epoch: Int, for the rate in images per second, or None for no rate.
         hyper_parameters: Dict of numbers, strings and bools, or None.
+        value_range: Pair, the lowest and the highest value of the data: what is black and what is white in an image.
 
     Example:
 
@@ -200,9 +204,18 @@ class LatentBoard(keras.callbacks.Callback):
     >>> history = vae.fit(images, epochs=1, verbose=0, callbacks=[board])
     """
 
-    def __init__(self, log_dir, images, labels=None, images_per_epoch=None, hyper_parameters=None):
+    def __init__(
+        self,
+        log_dir,
+        images,
+        labels=None,
+        images_per_epoch=None,
+        hyper_parameters=None,
+        value_range=(0.0, 1.0),
+    ):
         super().__init__()
         installed.need("tensorboard")
+        self.value_range = value_range
         self.log_dir = Path(log_dir)
         self.images = images
         self.labels = labels
@@ -225,17 +238,21 @@ class LatentBoard(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         from keras_vae import plotting
-        from keras_vae.figures import decode_plane, pictures
+        from keras_vae.figures import decode_plane, picture, pictures
 
         seconds = (self.trained or time.monotonic()) - self.started
         shown = self.images[:32]
-        pairs = np.stack([shown, pictures(self.model.reconstruct(shown, *self._given(32)))], axis=1)
-        grids = {"reconstructions": plotting.image_grid(pairs.reshape(-1, *shown.shape[1:]), columns=16)}
-        if self.model.latent_dim == 2:
+        reconstructed = np.asarray(self.model.reconstruct(shown, *self._given(32)))
+        grids = {"reconstructions": picture(shown, self.value_range, over=reconstructed)}
+        if self.model.latent_dim == 2 and self._are_images:
             first = self._given(1)  # of a conditional model: the plane of one class
-            plane, _ = decode_plane(lambda z: self.model.decode(z, *(np.repeat(one, len(z)) for one in first)), side=15)
-            plane = plane[::-1]  # z[1] grows upward
-            grids["manifold"] = plotting.image_grid(plane.reshape(-1, *shown.shape[1:]), columns=15, gap=0)
+
+            def decode(z):
+                decoded = self.model.decode(z, *(np.repeat(one, len(z)) for one in first))
+                return pictures(decoded, self.value_range)
+
+            plane = decode_plane(decode, side=15)[0][::-1]  # z[1] grows upward
+            grids["manifold"] = plotting.image_grid(plane.reshape(-1, *plane.shape[2:]), columns=15, gap=0)
         with self.writer.as_default(step=epoch):
             for name, grid in grids.items():
                 tf.summary.image(name, grid.reshape(1, *grid.shape[:2], -1))
@@ -246,22 +263,28 @@ class LatentBoard(keras.callbacks.Callback):
         from tensorboard.plugins import projector
 
         from keras_vae import plotting
+        from keras_vae.figures import pictures
 
         self.writer.close()
         codes = np.asarray(self.model.code(self.images, *self._given(None)))
         with files.writing(self.log_dir / "codes.tsv") as file:
             np.savetxt(file, codes, fmt="%.5g", delimiter="\t")
-        columns = math.ceil(math.sqrt(len(self.images)))
-        plotting.save_png(plotting.image_grid(self.images, columns, gap=0), self.log_dir / "images.png")
         config = projector.ProjectorConfig()
         embedding = config.embeddings.add(tensor_name="codes", tensor_path="codes.tsv")
-        embedding.sprite.image_path = "images.png"
-        embedding.sprite.single_image_dim.extend([self.images.shape[2], self.images.shape[1]])  # width, height
+        if self._are_images:
+            shown, columns = pictures(self.images, self.value_range), math.ceil(math.sqrt(len(self.images)))
+            plotting.save_png(plotting.image_grid(shown, columns, gap=0), self.log_dir / "images.png")
+            embedding.sprite.image_path = "images.png"
+            embedding.sprite.single_image_dim.extend([shown.shape[2], shown.shape[1]])  # width, height
         if self.labels is not None:
             with files.writing(self.log_dir / "labels.tsv") as file:
                 np.savetxt(file, self.labels, fmt="%s")
             embedding.metadata_path = "labels.tsv"
         files.write_bytes(self.log_dir / "projector_config.pbtxt", str(config).encode())
+
+    @property
+    def _are_images(self):
+        return kind_of(self.images.shape[1:]) == "image"
 
     def _given(self, count):
         """What a model takes beside its first images: their labels, or nothing."""

@@ -77,21 +77,24 @@ def unit(name):
     return known[0]
 
 
-def pixels(binarization, channels=None):
-    """What the pixels are that a model sees, in words.
+def pixels(binarization, event_shape=None):
+    """What the values are that a model sees, in words.
 
     Args:
         binarization: As in a config.
-        channels: Int, 1 for grey and 3 for colour, or None where that is not known.
+        event_shape: Shape of one example, or None where that is not known.
 
     Example:
 
     >>> from keras_vae.cards import pixels
-    >>> pixels("none", 3), pixels("dynamic", 1)
-    ('colour pixels', 'dynamic binarisation')
+    >>> pixels("none", (28, 28, 3)), pixels("dynamic", (28, 28, 1)), pixels("none", (30,))
+    ('colour pixels', 'dynamic binarisation', 'values as they are')
     """
     if binarization != "none":
         return f"{binarization} binarisation"
+    if event_shape is not None and len(event_shape) != 3:
+        return "values as they are"
+    channels = event_shape and event_shape[-1]
     return {1: "grey pixels", 3: "colour pixels"}.get(channels, "pixels as they are")
 
 

@@ -392,7 +392,12 @@ def generate(run, count, label, seed, to, console):
     classes = None
     if model.takes_labels:
         classes = [number % model.condition.num_classes if label is None else label for number in range(count)]
-    return _write_images(model.generate(count, seed, classes).numpy(), to)
+    images = model.generate(count, seed, classes).numpy()
+    if to.suffix == ".npy":
+        return _write_array(images, to)
+    from keras_vae import figures
+
+    return _write_picture(figures.picture(images, run.value_range), to, count)
 
 
 @cli.command()
@@ -404,7 +409,6 @@ def reconstruct(run, count, to, console):
     """Reconstruct test images of RUN: rows of originals over rows of reconstructions, or an array of the latter."""
     to = to and _check_image_target(to)
     run, model, data = _open(run)
-    import numpy as np
 
     from keras_vae import figures, training
 
@@ -413,13 +417,8 @@ def reconstruct(run, count, to, console):
     originals = originals[:count]
     images = model.reconstruct(originals, *([labels[:count]] if model.takes_labels else [])).numpy()
     if to.suffix == ".npy":
-        return _write_images(images, to)
-    images = figures.pictures(images)
-    columns = min(16, len(images))
-    missing = -len(images) % columns  # blank tiles, so that the last row of originals is as long as the others
-    rows = [np.pad(part, [(0, missing), (0, 0), (0, 0), (0, 0)]) for part in (originals, images)]
-    rows = [part.reshape(-1, columns, *images.shape[1:]) for part in rows]
-    return _write_images(np.stack(rows, axis=1).reshape(-1, *images.shape[1:]), to, columns)
+        return _write_array(images, to)
+    return _write_picture(figures.picture(originals, run.value_range, over=images), to, len(images))
 
 
 @cli.command()
@@ -527,15 +526,22 @@ def _check_image_target(path):
     return path
 
 
-def _write_images(images, path, columns=None):
-    """Writes images [n, h, w, c] as a grid (.png) or as they are (.npy)."""
+def _write_array(examples, path):
     import numpy as np
 
-    from keras_vae import figures, output, plotting
+    with files.writing(path) as file:
+        np.save(file, examples)
+    return _written(path, len(examples))
 
-    if path.suffix == ".npy":
-        with files.writing(path) as file:
-            np.save(file, images)
-    else:
-        plotting.save_png(plotting.image_grid(figures.pictures(images), columns), path)
-    return Results({"path": path, "images": len(images)}, [f"{path}: {output.counted(len(images), 'image')}"])
+
+def _write_picture(picture, path, count):
+    from keras_vae import plotting
+
+    plotting.save_png(picture, path)
+    return _written(path, count)
+
+
+def _written(path, count):
+    from keras_vae import output
+
+    return Results({"path": path, "examples": count}, [f"{path}: {output.counted(count, 'example')}"])

@@ -39,6 +39,9 @@ def parse_config(content):
             raise ValueError(f"expected data.event_shape to be 1 to 3 numbers, not {_shown(shape)}")
         for number in shape:
             _int("data.event_shape", number)
+        limits = data.get("value_range", [0.0, 1.0])
+        if not isinstance(limits, list) or len(limits) != 2 or not all(map(_is_number, limits)):
+            raise ValueError(f"expected data.value_range to be 2 numbers, not {_shown(limits)}")
     return config, facts
 
 

@@ -159,6 +159,11 @@ class Run:
         return Run(self.path, self.config, facts)
 
     @property
+    def value_range(self):
+        """The lowest and the highest value of the training data; [0, 1] of pixels."""
+        return tuple(self.facts.get("data", {}).get("value_range", (0.0, 1.0)))
+
+    @property
     def checkpoints(self):
         """Folder of the checkpoints. It is there as long as the run is not finished."""
         return self.path / CHECKPOINTS
@@ -223,6 +228,7 @@ def data_facts(images):
         "source": images.source,
         "fallback": images.fallback,
         "event_shape": list(images.event_shape),
+        "value_range": list(data.value_range(images.train)),
         "train_images": len(images.train),
         "test_images": len(images.test),
         "train_sha256": data.fingerprint(images.train),

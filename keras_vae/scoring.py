@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from keras_vae import cards, data, evaluation, installed, npz, output
 from keras_vae.callbacks import duration
+from keras_vae.event_shapes import kind_of
 from keras_vae.files import write_bytes, write_json
 
 BATCH = 500
@@ -156,7 +157,8 @@ def _progress(console, text, total, enabled=True):
 def results_table(card, run):
     """The results of a run's card as an `output.Table`."""
     protocol, model = card["protocol"], card["model"]
-    pixels = cards.pixels(protocol["binarization"], run.facts.get("data", {}).get("event_shape", [None])[-1])
+    shape = run.facts.get("data", {}).get("event_shape")
+    pixels = cards.pixels(protocol["binarization"], shape)
     seed = protocol["binarization_seed"]
     objective = f", prior {model['prior']}, objective {model['objective']}" if "objective" in model else ""
     beta = f", beta {model['beta']:g}" if "beta" in model else ""
@@ -164,7 +166,8 @@ def results_table(card, run):
         ("result", "value", "unit"),
         cards.rows(card),
         numbers=[1],
-        title=f"{run.config.preset} on {protocol['dataset']} {protocol['split']}: {protocol['images']:,} images "
+        title=f"{run.config.preset} on {protocol['dataset']} {protocol['split']}: {protocol['images']:,} "
+        f"{kind_of(shape) if shape else 'image'}s "
         f"{protocol['pixels_sha256']}, {pixels}{'' if seed is None else f' of seed {seed}'}",
         caption=f"likelihood {model['likelihood']}{objective}{beta}; the loss is {model['loss']}; seed "
         f"{protocol['seed']}; " + ", ".join(f"{name} {version}" for name, version in card["versions"].items()),

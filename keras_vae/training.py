@@ -30,6 +30,7 @@ from keras_vae.callbacks import ImageGrids, LatentBoard, LatentStatistics, Progr
 from keras_vae.checkpoints import Checkpoint, InterruptedRun
 from keras_vae.config import InputError, RunStopped, field_owners, sections
 from keras_vae.disk import stopped_by_the_disk
+from keras_vae.event_shapes import kind_of
 from keras_vae.figures import draw_figures
 from keras_vae.models import NonFiniteLossError
 from keras_vae.output import Console
@@ -37,6 +38,7 @@ from keras_vae.presets import train_command
 from keras_vae.runs import Run, check_new, continue_command, data_facts, default_path, is_unfinished, open_data
 from keras_vae.scoring import audit_progress, evaluate, load_test_images, results_table
 from keras_vae.stopping import OUTSIDE, Lock, StopSignals
+from keras_vae.support import check_values
 
 EVALUATION_BATCH = 500
 # What may be another when a run is continued: where it runs, and where its data are.
@@ -102,6 +104,7 @@ class _Job:
             told = ("event_shape", "train_images", "test_images", "train_sha256", "test_sha256")
             self.peers.agree("data", {f"{name} of the data": self.facts[name] for name in told})
         _check_labels(config, self.images)
+        check_values(config, self.images)
         self.config = config.replace(dataset=self.images.name) if config.data.dataset == "auto" else config
         self.steps = math.ceil(len(self.images.train) / config.training.batch_size)
         keras.utils.set_random_seed(config.training.seed)
@@ -189,13 +192,21 @@ class _Job:
                 path / "samples",
                 path / "tensorboard" / "images",
                 every=training.sample_every,
+                value_range=self.facts["value_range"],
             )
             callbacks = [keras.callbacks.TensorBoard(path / "tensorboard", write_graph=False), grids]
             if self.chief:
                 shown, labels = _first_test_images(self.images)
                 statistics = [LatentStatistics(shown, labels)] if hasattr(self.model, "prior") else []
                 options = _hyper_parameters(config)
-                board = LatentBoard(path / "tensorboard" / "latent", shown, labels, len(self.images.train), options)
+                board = LatentBoard(
+                    path / "tensorboard" / "latent",
+                    shown,
+                    labels,
+                    len(self.images.train),
+                    options,
+                    self.facts["value_range"],
+                )
                 callbacks = [progress, *statistics, *callbacks, board]
             checkpoint = Checkpoint(
                 run.checkpoints,
@@ -331,6 +342,7 @@ def draw(run, model, images):
         class_names=images.class_names,
         history=run.read_history(),
         footnote=_footnote(run, images),
+        value_range=run.value_range,
     )
 
 
@@ -370,21 +382,20 @@ def _hyper_parameters(config):
 
 
 def _footnote(run, images):
-    pixels = cards.pixels(run.config.data.binarization, images.event_shape[-1])
+    pixels = cards.pixels(run.config.data.binarization, images.event_shape)
     fallback = " (bundled, in place of mnist)" if images.fallback else ""
     return f"preset {run.config.preset}, {images.name}{fallback}, test split, {pixels}"
 
 
 def _announce(console, run, images, model):
     _warn_of_fallback(console, images)
-    height, width, channels = images.event_shape
     console.print(
         f"{run.config.preset}: {type(model).__name__} with {model.count_params():,} parameters, "
         f"{model.latent_dim} latent dimensions"
     )
     console.print(
-        f"{images.name}: {len(images.train):,} training and {len(images.test):,} test images of "
-        f"{height}x{width}x{channels}, from {images.source}"
+        f"{images.name}: {len(images.train):,} training and {len(images.test):,} test {kind_of(images.event_shape)}s "
+        f"of {'x'.join(map(str, images.event_shape))}, from {images.source}"
     )
 
 

@@ -52,10 +52,12 @@ def bad_images(folder):
     nan = good.copy()
     nan[3, 2, 1] = np.nan
     return {
-        "wrong rank": (save_npy(folder / "rank.npy", good[0]), "[n, h, w]"),
+        "wrong rank": (save_npy(folder / "rank.npy", good[0, 0]), "[n, h, w]"),
         "nan": (save_npy(folder / "nan.npy", nan), "NaN"),
-        "negative": (save_npy(folder / "negative.npy", good - 1), "[0, 1]"),
-        "over one": (save_npy(folder / "over.npy", good * 255), "[0, 1]"),
+        "negative": (save_npy(folder / "negative.npy", good - 1), "under --likelihood gaussian"),
+        "over one": (save_npy(folder / "over.npy", good * 255), "divide 8-bit images by 255"),
+        "vectors over one": (save_npy(folder / "vectors.npy", good[0] * 4), "under --likelihood gaussian"),
+        "objects": (save_npy(folder / "objects.npy", np.full((2, 1), None)), "expected arrays of numbers"),
         "text": (save_npy(folder / "text.npy", np.array(["a", "b"])), "Received"),
         "empty folder": (folder / "empty", "PNG"),
         "corrupt png": (folder / "corrupt", "b.png"),
@@ -65,7 +67,8 @@ def bad_images(folder):
 
 
 BAD_IMAGES = (
-    "wrong rank", "nan", "negative", "over one", "text", "empty folder", "corrupt png", "truncated npz", "missing",
+    "wrong rank", "nan", "negative", "over one", "vectors over one", "objects", "text", "empty folder", "corrupt png",
+    "truncated npz", "missing",
 )  # fmt: skip
 
 

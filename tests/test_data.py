@@ -407,34 +407,48 @@ def test_resizing_keeps_what_is_in_the_picture():
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "float64"])
-@pytest.mark.parametrize("shape", [(9, 3, 4), (9, 3, 4, 1), (9, 3, 4, 3)])
+@pytest.mark.parametrize("shape", [(9, 3, 4), (9, 3, 4, 1), (9, 3, 4, 4), (9, 5)])
 @pytest.mark.parametrize("limit", [10**9, 10])
-def test_npy_pixels_arrive_unchanged(tmp_path, dtype, shape, limit):
+def test_npy_numbers_arrive_unchanged(tmp_path, dtype, shape, limit):
     values = np.random.default_rng(0).random(shape)
     array = (values * 255).astype(dtype) if dtype == "uint8" else values.astype(dtype)
     np.save(tmp_path / "a.npy", array)
     opened = open_dataset(tmp_path / "a.npy", memory_limit=limit)
     assert isinstance(opened.train.images, np.ndarray) == (limit > 10)
     got = np.concatenate([to_pixels(opened.train.images), to_pixels(opened.test.images)])
-    expected = array.astype(np.float32).reshape(9, 3, 4, -1) / (255 if dtype == "uint8" else 1)
-    order = np.argsort(got[:, 0, 0, 0]), np.argsort(expected[:, 0, 0, 0])
+    is_8_bit = dtype == "uint8" and len(shape) > 2  # 8-bit [n, h, w] are grey images
+    expected = array.astype(np.float32) / (255 if is_8_bit else 1)
+    assert got.shape == (*shape, 1) if is_8_bit and len(shape) == 3 else shape
+    order = np.argsort(got.reshape(9, -1)[:, 0]), np.argsort(expected.reshape(9, -1)[:, 0])
+    got = got.reshape(shape)
     np.testing.assert_allclose(got[order[0]], expected[order[1]], rtol=1e-6)
     first = next(batches(opened.train, 3).as_numpy_iterator())
     np.testing.assert_array_equal(first, to_pixels(opened.train.images)[:3])
 
 
 @pytest.mark.parametrize("limit", [10**9, 10])
+@pytest.mark.parametrize("kind", ["int64", "bool", "float32"])
+def test_integers_and_bools_are_numbers_as_they_are(tmp_path, kind, limit):
+    array = (np.arange(8).reshape(4, 2) - 3).astype(kind)
+    np.savez(tmp_path / "a.npz", x=array, y=np.arange(4)) if limit > 10 else np.save(tmp_path / "a.npy", array)
+    opened = open_dataset(tmp_path / ("a.npz" if limit > 10 else "a.npy"), test_fraction=0.5, memory_limit=limit)
+    got = np.concatenate([opened.train.images[:], opened.test.images[:]])
+    assert opened.event_shape == (2,) and got.dtype == np.float32
+    np.testing.assert_array_equal(np.sort(got.ravel()), np.sort(array.astype("float32").ravel()))
+    assert (opened.train.labels is None) == (limit == 10)
+
+
+@pytest.mark.parametrize("limit", [10**9, 10])
 @pytest.mark.parametrize(
     "array, named",
-    [(np.full((4, 2, 2), 255.0), "255.0"), (np.full((4, 2, 2), -0.5), "-0.5"), (np.full((4, 2, 2), np.nan), "nan"),
-     (np.full((4, 2, 2), np.inf, np.float32), "inf"), (np.zeros((4, 2, 2), np.int64), "int64"),
-     (np.zeros((4, 2, 2), bool), "bool"), (np.zeros((4, 2, 2), complex), "complex"),
-     (np.zeros((4, 4), "f4"), r"\(4, 4\)"),
-     (np.zeros((4, 3, 8, 8), "f4"), r"\(4, 3, 8, 8\)"), (np.zeros((1, 2, 2), "f4"), "at least 2"),
-     (np.zeros((0, 2, 2), "f4"), r"\(0, 2, 2, 1\)"), (np.eye(4, dtype="u1")[None].repeat(4, 0), "Multiply them by 255"),
+    [(np.full((4, 2, 2), np.nan), "nan"), (np.full((4, 2), np.inf, np.float32), "inf.*NaN or infinite"),
+     (np.full((4, 2), 1e300), "range of float32"), (np.zeros((4, 2, 2), complex), "complex"),
+     (np.zeros(4, "f4"), r"vectors \[n, d\].*\(4,\)"), (np.zeros((4, 1, 3, 8, 8), "f4"), r"\(4, 1, 3, 8, 8\)"),
+     (np.zeros((1, 2, 2), "f4"), "at least 2"), (np.zeros((0, 2, 2), "f4"), r"\(0, 2, 2\)"),
+     (np.eye(4, dtype="u1")[None].repeat(4, 0), "Multiply them by 255"),
      (np.full((4, 2, 2), "a", object), "object|Object"), (np.float32(1), r"\(\)")],
 )  # fmt: skip
-def test_arrays_that_are_not_images_are_refused(tmp_path, array, named, limit):
+def test_arrays_that_no_likelihood_takes_are_refused(tmp_path, array, named, limit):
     np.save(tmp_path / "a.npy", array, allow_pickle=True)
     with pytest.raises(InputError, match=named):
         open_dataset(tmp_path / "a.npy", memory_limit=limit)
@@ -444,8 +458,18 @@ def test_one_bad_value_deep_in_the_file_is_found(tmp_path):
     array = np.zeros((2500, 2, 2), np.float32)
     array[2100, 1, 1] = np.nan
     np.save(tmp_path / "a.npy", array)
-    with pytest.raises(InputError, match="images 2000 to 2499"):
+    with pytest.raises(InputError, match="sequences 2000 to 2499"):
         open_dataset(tmp_path / "a.npy")
+
+
+def test_what_is_resized_are_pixels(tmp_path):
+    np.save(tmp_path / "grey.npy", np.random.default_rng(0).random((4, 6, 6)))
+    assert open_dataset(tmp_path / "grey.npy", image_size=3).event_shape == (3, 3, 1)
+    np.save(tmp_path / "real.npy", np.full((4, 6, 6), 2.0))
+    np.save(tmp_path / "vectors.npy", np.zeros((4, 6)))
+    for name, named in (("real", "pixels in .0, 1.*Leave out image_size"), ("vectors", "is for images")):
+        with pytest.raises(InputError, match=named):
+            open_dataset(tmp_path / f"{name}.npy", image_size=3)
 
 
 def test_npz_train_and_test_stay_what_they_are(tmp_path):

@@ -92,7 +92,7 @@ def answers(run, folder):
         "evaluate": ([run, "--samples", 0], lambda told: told["results"]["loss"] > 0 and told["protocol"]),
         "audit": ([run], lambda told: {"name", "status", "numbers", "advice"} == set(told["findings"][0])),
         "compare": ([run], lambda told: told["runs"][str(run)]["results"]["loss"] > 0),
-        "generate": ([run, "--to", folder / "a.npy"], lambda told: told["images"] == 64),
+        "generate": ([run, "--to", folder / "a.npy"], lambda told: told["examples"] == 64),
         "reconstruct": ([run, "--to", folder / "b.png"], lambda told: told["path"] == str(folder / "b.png")),
         "encode": ([run, "--to", folder / "c.npz"], lambda told: told["arrays"]["z_mean"] == [297, 2]),
         "report": ([run], lambda told: told["path"] == str(run / "report.html")),

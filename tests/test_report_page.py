@@ -68,5 +68,6 @@ def test_a_traversal_shows_the_image_that_it_starts_from():
     assert np.asarray(axes.images[0].get_array())[2, 2, 0] == 255
 
 
-def test_colour_is_not_called_grey():
-    assert cards.pixels("none", 3) == "colour pixels" and cards.pixels("none", 1) == "grey pixels"
+def test_colour_is_not_called_grey_and_columns_no_pixels():
+    assert cards.pixels("none", (8, 8, 3)) == "colour pixels" and cards.pixels("none", (8, 8, 1)) == "grey pixels"
+    assert cards.pixels("none", (8, 1)) == cards.pixels("none", (3,)) == "values as they are"

@@ -6,7 +6,7 @@ Nothing here knows a model.
 """
 
 from keras_vae.data.fingerprint import fingerprint
-from keras_vae.data.images import ImageSet, LazyImages, Split
+from keras_vae.data.images import ImageSet, LazyImages, Split, value_range
 from keras_vae.data.pipeline import batches, binarize, to_pixels
 from keras_vae.data.sources import MEMORY_LIMIT, load, open_dataset
 
@@ -21,4 +21,5 @@ __all__ = [
     "load",
     "open_dataset",
     "to_pixels",
+    "value_range",
 ]

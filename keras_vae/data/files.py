@@ -9,9 +9,17 @@ from keras_vae import npz
 from keras_vae.config import InputError
 from keras_vae.data.errors import first_line
 from keras_vae.data.images import BLOCK, ImageSet, LazyImages, Split, in_memory, resize, take
+from keras_vae.event_shapes import kind_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 FORMATS = ("PNG", "JPEG")  # whatever the name says: Pillow would run other programs for some
+# Arrays of an .npz file: those of the training split, or of all examples, then labels, and the same of the test split.
+NAMES = {
+    "x_train": ("x_train", "y_train", "x_test", "y_test"),
+    "images": ("images", "labels", None, None),
+    "x": ("x", "y", None, None),
+}
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 MAX_PIXELS = 2**26  # of one image: some hundred bytes of PNG can hold one that fills the memory
 
 
@@ -103,7 +111,7 @@ def open_array(path, image_size, memory_limit):
         if train.images.shape[1:] != test.images.shape[1:]:
             raise InputError(f"{path}: x_train and x_test differ: {train.images.shape[1:]}, {test.images.shape[1:]}")
     elif len(train) < 2:
-        raise InputError(f"Expected at least 2 images. Found in {path}: {len(train)}")
+        raise InputError(f"Expected at least 2 examples. Found in {path}: {len(train)}")
     return ImageSet(path.stem, f"file {path}", train, test)
 
 
@@ -116,12 +124,14 @@ def _read_npy(path):
 
 
 def _read_npz(path, memory_limit):
-    """(images, labels, test images, test labels) of an .npz file, None where there are none."""
+    """(x, labels, x of the test split, its labels) of an .npz file, None where there are none."""
     names = npz.names(path)
-    images = next((name for name in ("images", "x_train") if name in names), names[0] if len(names) == 1 else None)
-    if images is None:
-        raise InputError(f"{path}: expected an array images or x_train, or one array only. Found: {', '.join(names)}")
-    keys = ("x_train", "y_train", "x_test", "y_test") if images == "x_train" else (images, "labels", None, None)
+    x = next((name for name in NAMES if name in names), names[0] if len(names) == 1 else None)
+    if x is None:
+        raise InputError(
+            f"{path}: expected an array called {' or '.join(NAMES)}, or one array only. Found: {', '.join(names)}"
+        )
+    keys = NAMES.get(x, (x, "labels", None, None))
     held = [key for key in keys if key in names]
     size = sum(math.prod(shape) * dtype.itemsize for shape, dtype in npz.headers(path, held).values())
     if size > memory_limit:
@@ -132,42 +142,64 @@ def _read_npz(path, memory_limit):
 
 
 def _to_split(array, labels, name, path, image_size, memory_limit):
-    """An array of images [n, h, w] or [n, h, w, c] and its labels, checked, in memory where they fit."""
-    array = array[..., None] if array.ndim == 3 else array
-    _check_images(array, path)
-    dtype = np.uint8 if array.dtype == np.uint8 or image_size else np.float32
+    """An array of examples and its labels, checked, in memory where they fit."""
+    array = _with_channels(array, path, image_size)
+    _check_numbers(array, path, image_size)
+    is_8_bit = _is_8_bit(array)
     shape = array.shape[1:] if image_size is None else (image_size, image_size, array.shape[3])
 
     def read(index):
         block = np.asarray(array[index])
-        block = block if block.dtype == np.uint8 else block.astype(np.float32)
+        block = block if is_8_bit else block.astype(np.float32)
         return block if image_size is None else resize(block, image_size).numpy()
 
-    images = in_memory(LazyImages(read, np.arange(len(array)), shape, dtype), memory_limit)
+    dtype = np.uint8 if is_8_bit or image_size else np.float32
+    x = in_memory(LazyImages(read, np.arange(len(array)), shape, dtype), memory_limit)
     if labels is None:
-        return Split(images, None, name)
-    if labels.size != len(images) or labels.dtype.kind not in "iu":
-        raise InputError(f"{path}: expected {len(images)} integer labels. Received: {labels.dtype} {labels.shape}")
-    return Split(images, labels.reshape(-1).astype(np.int64), name)
+        return Split(x, None, name)
+    if labels.size != len(x) or labels.dtype.kind not in "iu":
+        raise InputError(f"{path}: expected {len(x)} integer labels. Received: {labels.dtype} {labels.shape}")
+    return Split(x, labels.reshape(-1).astype(np.int64), name)
 
 
-def _check_images(array, path):
-    if array.ndim != 4 or array.shape[3] not in (1, 3) or 0 in array.shape:
-        raise InputError(f"{path}: expected images [n, h, w] or [n, h, w, c], c 1 or 3. Received shape: {array.shape}")
-    is_uint8 = array.dtype == np.uint8
-    if not is_uint8 and array.dtype not in (np.float16, np.float32, np.float64):
+def _with_channels(array, path, image_size):
+    """[n, d], [n, t, f] or [n, h, w, c]; [n, h, w] of 8 bits, or to be resized, are grey images and get an axis."""
+    if array.ndim == 3 and (array.dtype == np.uint8 or image_size is not None):
+        array = array[..., None]
+    if array.ndim not in (2, 3, 4) or 0 in array.shape:
         raise InputError(
-            f"{path}: expected uint8 in 0..255 or float16, float32 or float64 in [0, 1]. Received: {array.dtype}"
+            f"{path}: expected vectors [n, d], sequences [n, t, f] or images [n, h, w, c], [n, h, w] if they are "
+            f"8-bit. Received shape: {array.shape}"
         )
-    largest = 0
+    if image_size is not None and array.ndim != 4:
+        raise InputError(f"{path}: image_size (--image-size) is for images. Received vectors, shape: {array.shape}")
+    return array
+
+
+def _is_8_bit(array):
+    """Whether these are pixels in 0..255, which become numbers in [0, 1]; other arrays are numbers as they are."""
+    return array.ndim == 4 and array.dtype == np.uint8
+
+
+def _check_numbers(array, path, image_size):
+    """Refuses what no likelihood takes. What the likelihood of a model takes is for `keras_vae.support` to say."""
+    if array.dtype.kind not in "uifb":
+        raise InputError(f"{path}: expected real numbers: floats, integers or bools. Received: {array.dtype}")
+    kind, largest = kind_of(array.shape[1:]), 0
     for start in range(0, len(array), BLOCK):
         block = array[start : start + BLOCK]
-        low, high = block.min(), block.max()  # NaN where there is one
+        low, high = float(block.min()), float(block.max())  # NaN where there is one
         largest = max(largest, high)
-        if not is_uint8 and not 0 <= low <= high <= 1:
+        where = f"{kind}s {start} to {start + len(block) - 1}"
+        if not -FLOAT32_MAX <= low <= high <= FLOAT32_MAX:
             raise InputError(
-                f"{path}: expected floating-point pixels in [0, 1] (or uint8 in 0..255). Received: images {start} to "
-                f"{start + len(block) - 1} range from {low} to {high}"
+                f"{path}: expected finite numbers within the range of float32. Received: {where} range from {low} to "
+                f"{high}. Leave out or fill in what is NaN or infinite."
             )
-    if is_uint8 and largest == 1:
+        if image_size is not None and array.dtype != np.uint8 and not 0 <= low <= high <= 1:
+            raise InputError(
+                f"{path}: expected pixels in [0, 1], or uint8, to be resized. Received: {where} range from {low} to "
+                f"{high}. Leave out image_size (--image-size), or divide 8-bit images by 255."
+            )
+    if _is_8_bit(array) and largest == 1:
         raise InputError(f"{path}: expected uint8 pixels in 0..255. Received: 0 and 1 only. Multiply them by 255.")

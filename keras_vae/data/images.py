@@ -84,6 +84,23 @@ class ImageSet:
         return tuple(int(size) for size in self.train.images.shape[1:])
 
 
+def value_range(split):
+    """(lowest, highest) value of a split as its batches have them; (0, 1) of values that are all in [0, 1].
+
+    Example:
+
+    >>> from keras_vae.data import open_dataset, value_range
+    >>> value_range(open_dataset("digits").train)
+    (0.0, 1.0)
+    """
+    if split.images.dtype == np.uint8:
+        return 0.0, 1.0
+    blocks = (split.images[start : start + BLOCK] for start in range(0, len(split), BLOCK))
+    limits = np.array([(block.min(), block.max()) for block in blocks])
+    low, high = float(limits[:, 0].min()), float(limits[:, 1].max())
+    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+
+
 def in_memory(images, memory_limit):
     """Lazy images as an ndarray, or as they are where that takes more than `memory_limit` bytes."""
     if math.prod(images.shape) * images.dtype.itemsize > memory_limit:

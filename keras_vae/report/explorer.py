@@ -38,6 +38,10 @@ def explorer_data(model, images, labels, kl=None, binarization="none", class_nam
     Raises:
         UnsupportedNetwork: if a network has a layer that `network.js` does not know.
     """
+    if images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise UnsupportedNetwork("examples that are no grey or colour images")
+    if images.min() < 0 or images.max() > 1:
+        raise UnsupportedNetwork("pixels outside of [0, 1]")
     likelihood = type(model.likelihood).__name__
     if likelihood not in MEANS:
         raise UnsupportedNetwork(f"a {likelihood} likelihood")
