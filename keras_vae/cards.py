@@ -6,6 +6,7 @@ A card is a dict for JSON: `protocol`, what two results must share to be compare
 
 import csv
 import io
+import math
 
 from keras_vae.config import InputError
 from keras_vae.presets import command
@@ -130,16 +131,18 @@ def number(value):
     return f"{value:.4g}" if abs(value) < 1 else f"{value:.2f}"
 
 
-def compare(cards, allow_mixed=False):
+def compare(cards, allow_mixed=False, differences_to_first=None):
     """One table of several cards.
 
     Args:
         cards: Dict: name of a run -> card.
         allow_mixed: Bool, whether to take results under different protocols.
+        differences_to_first: What `paired` returned, or None.
 
     Returns:
         List of rows of strings, the first one the header: run, objective and the results of all. `loss` is among them
-        only where all have the same objective, as it means something else under each.
+        only where all have the same objective, as it means something else under each. Where `paired` has something,
+        two more columns are the mean difference to the first run and its standard error.
 
     Raises:
         InputError: for different protocols, unless they are allowed. It says what differs.
@@ -162,7 +165,48 @@ def compare(cards, allow_mixed=False):
         shown = [str(card["protocol"].get(name)) for name in protocol] + [card["model"].get("objective", "")]
         values = [card["results"].get(name) for name in columns]
         table.append([run, *shown, *("" if value is None else number(value) for value in values)])
+    if differences_to_first:
+        name = next(iter(differences_to_first.values()))["name"]
+        table[0] += [f"{name} minus that of the first run [{unit(name)}]", f"its paired standard error [{unit(name)}]"]
+        for row in table[1:]:
+            found = differences_to_first.get(row[0])
+            row += [number(found["difference"]), number(found["standard_error"])] if found else ["", ""]
     return table
+
+
+def paired(cards, estimates):
+    """How the likelihoods of runs differ from that of the first one, image by image.
+
+    The images differ among each other far more than the models do. The standard error of a difference over the same
+    images is therefore much smaller than those of the two means.
+
+    Args:
+        cards: Dict: name of a run -> card.
+        estimates: Dict: name of a run -> what `Run.read_estimates` returned.
+
+    Returns:
+        Dict: name of each later run with estimates of the same name for the same images -> dict of `name`,
+        `difference` and `standard_error`, both nats per image.
+    """
+    first, *others = cards
+    reference, found = estimates[first], {}
+    for run in others:
+        own = estimates[run]
+        if reference is None or own is None or reference["name"] != own["name"] or not _same_images(cards, first, run):
+            continue
+        differences = [float(a) - float(b) for a, b in zip(reference["log_marginal"], own["log_marginal"], strict=True)]
+        count = len(differences)
+        mean = math.fsum(differences) / count
+        squares = math.fsum((value - mean) ** 2 for value in differences)
+        error = math.sqrt(squares / (count - 1) / count) if count > 1 else 0.0
+        found[run] = {"name": own["name"], "difference": mean, "standard_error": error}
+    return found
+
+
+def _same_images(cards, *runs):
+    """Whether runs were scored on the same pixels."""
+    images = [[cards[run]["protocol"].get(name) for name in ("pixels_sha256", "nll_images", "given")] for run in runs]
+    return None not in images[0][:2] and all(each == images[0] for each in images)
 
 
 def mixed(cards):

@@ -240,13 +240,14 @@ def compare(runs, format, allow_mixed, html, console):
 
     opened = [Run.open(run) for run in runs]
     found = {str(run.path): cards.load(run) for run in opened}
-    table = cards.compare(found, allow_mixed)
+    differences = cards.paired(found, {str(run.path): run.read_estimates(found[str(run.path)]) for run in opened})
+    table = cards.compare(found, allow_mixed, differences)
     if html is not None:
         import_tensorflow()
         from keras_vae import report
 
         report.write_comparison(opened, html, allow_mixed)
-    values = {"runs": found, "differences": cards.mixed(found)}
+    values = {"runs": found, "differences": cards.mixed(found), "paired": differences}
     if format != "text":
         return Results(values, [cards.written(table, format)])
     from keras_vae import output

@@ -54,11 +54,20 @@ class Draws:
         return ops.sum(self.kl_groups, axis=-1)
 
     def held(self, z):
-        """The same draws as `z`, with log q(z|x) a function of z alone: heads and weights of q(z|x) are held fixed."""
+        """The same draws as `z`, with log q(z|x) a function of z alone: heads and weights of q(z|x) are held fixed.
+
+        Its value is the one with which z was drawn. Computed from z it would lose digits where the variance is small.
+        """
         fixed = [(weight, ops.stop_gradient(weight)) for weight in self.posterior.trainable_variables]
         with keras.StatelessScope(fixed):
             log_posterior = self.posterior.log_prob(z, [ops.stop_gradient(head) for head in self.heads])
-        return Draws(z, log_posterior, self.heads, self.posterior, self.prior)
+        known = ops.stop_gradient(self.log_posterior)
+
+        @tf.custom_gradient
+        def as_drawn(_):
+            return tf.identity(known), lambda upstream: upstream
+
+        return Draws(z, as_drawn(log_posterior), self.heads, self.posterior, self.prior)
 
 
 # "cpu" or "gpu", where it is not this machine that runs what is computed.

@@ -4,6 +4,7 @@ config.json       everything needed to repeat the run, the data that were used, 
 model.keras       the trained model
 history.csv       losses of each epoch
 evaluation.json   what the model is worth on the test split
+evaluation.npz    its estimates of the likelihood of each test image, with their protocol
 report.html       all of it on one page, with an explorer of the latent space
 figures/          pictures; samples/ holds those drawn during training, of which animation.gif is made
 tensorboard/      the same for TensorBoard
@@ -12,6 +13,7 @@ checkpoints/      the state of a run that is not finished; gone when it is
 """
 
 import csv
+import json
 import shutil
 import time
 from dataclasses import dataclass
@@ -95,6 +97,34 @@ class Run:
         """
         wayout = f"Write it again with: {command('evaluate', self.path)}"
         return _read(self.path / "evaluation.json", records.parse_card, wayout)
+
+    def read_estimates(self, card):
+        """The estimates of log p(x) of each test image, in nats, that belong to a card.
+
+        Args:
+            card: What `read_card` returned.
+
+        Returns:
+            Dict of `name`, what minus their mean is called in the results, such as "nll", and `log_marginal`,
+            float [n]; or None if there are none.
+
+        Raises:
+            InputError: if the file is damaged.
+        """
+        from keras_vae import npz
+
+        path = self.path / "evaluation.npz"
+        try:
+            found = npz.read(path) if path.is_file() else {}
+            if str(found.get("protocol")) != json.dumps(card["protocol"], sort_keys=True):
+                return None  # of another evaluation than the card
+            name, values = str(found["name"]), found["log_marginal"]
+            if values.dtype.kind != "f" or values.shape != (card["protocol"].get("nll_images"),):
+                raise ValueError(f"expected log_marginal of {card['protocol'].get('nll_images')} images")
+        except (OSError, ValueError, KeyError) as error:
+            wayout = f"Write it again with: {command('evaluate', self.path)}"
+            raise InputError(f"Cannot read {path}: {_first_line(error)}. {wayout}") from None
+        return {"name": name, "log_marginal": values.astype("float64")}
 
     def read_history(self):
         """The content of history.csv, or None if there is none: name -> list of floats, one for each epoch.

@@ -22,7 +22,7 @@ SECONDS = 30  # between two lines of progress, and between two saves
 
 
 def evaluate(run, model, images, console, samples, count=None, estimator="importance", signals=None):
-    """Scores the model of a run on its test split and writes evaluation.json.
+    """Scores the model of a run on its test split and writes evaluation.json and evaluation.npz.
 
     Args:
         run: The `Run`.
@@ -58,12 +58,15 @@ def evaluate(run, model, images, console, samples, count=None, estimator="import
         "seed": SEED,
     }
     partial = _Partial(run, protocol, signals) if signals else None
+    done = latest = partial.load() if partial else None
     with (
         _progress(console, f"{estimator} sampling", count, enabled=samples > 0) as advance,
         signals.deferred() if partial and samples else nullcontext(),
     ):
 
         def on_batch(estimates):
+            nonlocal latest
+            latest = estimates
             advance(len(estimates["log_marginal"]))
             if partial:
                 partial.update(estimates)
@@ -77,10 +80,19 @@ def evaluate(run, model, images, console, samples, count=None, estimator="import
             nll_images=count,
             estimator=estimator,
             seed=SEED,
-            done=partial.load() if partial else None,
+            done=done,
             on_batch=on_batch,
         )
     card = evaluation.card(model, pixels, results, protocol=protocol, versions=installed.versions())
+    if samples:
+        content = io.BytesIO()
+        np.savez(
+            content,
+            protocol=json.dumps(card["protocol"], sort_keys=True),
+            name=evaluation.likelihood_name(model, pixels, estimator),
+            log_marginal=latest["log_marginal"],
+        )
+        write_bytes(run.path / "evaluation.npz", content.getvalue())
     write_json(run.path / "evaluation.json", card)
     if partial:
         partial.path.unlink(missing_ok=True)

@@ -120,7 +120,7 @@ def cut(name):
 PICTURE = re.compile(rb"data:image/png;base64,([A-Za-z0-9+/=]+)")
 SECRET = b"\x89PNG\r\n\x1a\nsecret"  # a picture outside of the run
 DEEP = b"[" * 100_000
-FILES = ("config.json", "evaluation.json", "history.csv", "model.keras", "figures/samples.png")
+FILES = ("config.json", "evaluation.json", "evaluation.npz", "history.csv", "model.keras", "figures/samples.png")
 PLACES = {  # what can stand where a file or a folder should
     "nothing": lambda path: None,
     "pipe": os.mkfifo,

@@ -32,7 +32,8 @@ def write_comparison(runs, path, allow_mixed=False):
         raise InputError(f"Invalid value for --html: expected a file that ends in .html. Received: {path}")
     runs = _named(runs)
     found = {name: cards.load(run) for name, run in runs.items()}
-    table = cards.compare(found, allow_mixed)
+    estimates = {name: run.read_estimates(found[name]) for name, run in runs.items()}
+    table = cards.compare(found, allow_mixed, cards.paired(found, estimates))
     told = [facts(run) for run in runs.values()]
     pictures = {name: figures(run) for name, run in runs.items()}
     differences = cards.mixed(found)
