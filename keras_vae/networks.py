@@ -253,8 +253,9 @@ def build(
     event_shape, made, condition = tuple(event_shape), get(network, **options), conditions.get(condition)
     if kind_of(event_shape) not in made.kinds:
         fitting = ", ".join(name for name, cls in NETWORKS.items() if kind_of(event_shape) in cls.kinds)
+        chosen = next((name for name, cls in NETWORKS.items() if cls is type(made)), type(made).__name__)
         raise InputError(
-            f"Network {network} is for {' or '.join(made.kinds)} data, and shape {event_shape} is that of a "
+            f"Network {chosen} is for {' or '.join(made.kinds)} data, and shape {event_shape} is that of a "
             f"{kind_of(event_shape)}. Expected one of: {fitting}."
         )
     x = keras.Input(event_shape, name=input_name(event_shape))

@@ -7,9 +7,9 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_vae import conditions, likelihoods
+from keras_vae import conditions, likelihoods, networks
 from keras_vae.config import InputError
-from keras_vae.train import Trainer
+from keras_vae.train import Trainer, only
 
 
 class LatentModel(Trainer):
@@ -112,15 +112,12 @@ class LatentModel(Trainer):
         from keras_vae.models.published import load
         from keras_vae.presets import PRESETS, find_weights, get_preset
 
-        trained = weights is not None or (name not in PRESETS and Path(name).is_dir())
-        if trained and overrides:
-            raise InputError(f"A trained model is as it is: leave out {', '.join(overrides)}.")
-        if weights is not None:
-            model = load(find_weights(name, weights), seed=seed)
-        elif name not in PRESETS and Path(name).is_dir():
-            model = load(name, seed=seed)
-        else:
+        if weights is None and (name in PRESETS or not Path(name).is_dir()):
             model = build_model(get_preset(name).config.model.replace(**overrides), event_shape, seed=seed)
+        elif overrides:
+            raise InputError(f"A trained model is as it is: leave out {', '.join(overrides)}.")
+        else:
+            model = load(name if weights is None else find_weights(name, weights), seed=seed)
         if not isinstance(model, cls):
             raise InputError(f"Preset {name!r} is a {type(model).__name__}. Use {type(model).__name__}.from_preset.")
         return model
@@ -130,10 +127,38 @@ class LatentModel(Trainer):
     def call(self, x, training=False):
         """The same as `reconstruct`, so that `predict` gives reconstructions. With a condition x is [x, condition]."""
         if self.condition is None:
-            return self.reconstruct(x)
+            return self.reconstruct(only(x))
         if not isinstance(x, (tuple, list)) or len(x) != 2:
             self.condition.refuse("none")
         return self.reconstruct(*x)
+
+    def predict_step(self, data):
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        if self.condition is not None and not (isinstance(x, (tuple, list)) and len(x) == 2):
+            x = list(self._inputs(x, y))  # a dataset as `fit` takes it
+        return self(x, training=False)
+
+    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
+        """Saves the model; see `keras.Model.save`.
+
+        Raises:
+            InputError: for a `.h5` file, from which Keras loads no class that is registered under a package.
+        """
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise InputError(
+                f"A {type(self).__name__} cannot be loaded from HDF5: save it as .keras, or its weights alone by "
+                f"save_weights as .weights.h5. Received: filepath={str(filepath)!r}"
+            )
+        return super().save(filepath, overwrite=overwrite, zipped=zipped, **kwargs)
+
+    def export(self, filepath, *args, input_signature=None, **kwargs):
+        """Exports `call`, x -> reconstructions; see `keras.Model.export`.
+
+        `keras_vae.export_saved_models` exports the encoder and the decoder, to be served.
+        """
+        if input_signature is None and self.built:
+            input_signature = [self._specs_of_call()]
+        return super().export(filepath, *args, input_signature=input_signature, **kwargs)
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
@@ -151,21 +176,30 @@ class LatentModel(Trainer):
 
     # -- what training asks ----------------------------------------------------------------------------------------
 
+    def _specs_of_call(self):
+        """What `call` takes of a model that is built: the spec of x, or those of x and the condition."""
+        x = tf.TensorSpec((None, *self.event_shape), tf.float32, networks.input_name(self.event_shape))
+        if self.condition is None:
+            return x
+        shape, dtype = self.condition.event_shape, self.condition.event_dtype
+        return [x, tf.TensorSpec((None, *shape), dtype, self.condition.field)]
+
     def _example_batch(self):
         if not self.built:
             return None
-        x = tf.zeros((1, *self.event_shape))
-        if self.condition is None:
-            return x
-        return ([x, tf.zeros((1, *self.condition.event_shape), self.condition.event_dtype)],)
+        batch = tf.nest.map_structure(lambda spec: tf.zeros((1, *spec.shape[1:]), spec.dtype), self._specs_of_call())
+        return batch if self.condition is None else (batch,)
 
     def _inputs(self, x, y):
-        x = tf.cast(x, "float32")
+        x = tf.cast(only(x), "float32")
+        if x.shape.rank is None:  # of a dataset that does not say it
+            x = tf.ensure_shape(x, (None, *self.event_shape))
         if self.condition is None:
             return (x,)
         if y is None:
             self.condition.refuse("none")
-        return x, tf.cast(y, self.condition.event_dtype)
+        y = tf.cast(y, self.condition.event_dtype)
+        return x, tf.ensure_shape(y, (None, *self.condition.event_shape)) if y.shape.rank is None else y
 
     def _supported(self, x, condition=None):
         known = True if condition is None else self.condition.supports(condition)
@@ -201,13 +235,23 @@ class LatentModel(Trainer):
 
     def _check_data(self, x, y=None):
         """Refuses examples, and conditions, that can be seen to be wrong before any work starts."""
+        if isinstance(x, (list, tuple, dict)):
+            raise InputError(
+                f"Expected examples in one array, [n, ...]. Received {type(x).__name__} of {len(x)}. "
+                "A condition, such as labels, is the argument `y`."
+            )
         spec = x
         if isinstance(x, tf.data.Dataset):
             parts = x.element_spec if isinstance(x.element_spec, tuple) else (x.element_spec,)
-            spec, y = parts[0], parts[1] if len(parts) > 1 else None
+            spec, y = only(parts[0]), parts[1] if len(parts) > 1 else None
         if not self.built and tf.TensorShape(getattr(spec, "shape", None))[1:].is_fully_defined():
             self.build((None, *spec.shape[1:]))  # Keras would wait until the networks are called within a step
         if not self.built:
+            if isinstance(spec, tf.TensorSpec) and spec.shape.rank is None:
+                raise InputError(
+                    "The model is not built, and its networks and the dataset do not say their shapes: call it on "
+                    "examples first."
+                )
             return
         if isinstance(spec, tf.TensorSpec) and not spec.shape[1:].is_compatible_with(self.event_shape):
             raise InputError(_shape_message(self.event_shape, tuple(spec.shape[1:])))

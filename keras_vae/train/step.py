@@ -16,6 +16,11 @@ class NonFiniteLossError(RunStopped):
     """Training met a loss or a gradient that is NaN or infinite. The weights are those before that step."""
 
 
+def only(x):
+    """x of a list of one, as Keras takes it of a model with one input; all else as it is."""
+    return x[0] if isinstance(x, (list, tuple)) and len(x) == 1 else x
+
+
 class TrainStep(keras.Model):
     """A model that is trained on the mean of per-example losses: one step of training and of evaluation.
 
@@ -23,6 +28,7 @@ class TrainStep(keras.Model):
     """
 
     term_names: tuple[str, ...] = ("loss", "reconstruction_loss")
+    condition = None  # what y is, of a model that takes it
     has_metrics = False  # whether `compile` was given metrics beside the terms
 
     def __init__(self, **kwargs):
@@ -66,14 +72,16 @@ class TrainStep(keras.Model):
             tf.debugging.Assert(finite | ~supported, [NON_FINITE]),
         ]
         with tf.control_dependencies(checks):  # else the counters would move
-            self._apply([None if g is None else tf.identity(g) for g in gradients])
-        return self._update_metrics(inputs, terms, weight)
+            gradients = [None if g is None else tf.identity(g) for g in gradients]
+            logs = self._update_metrics(inputs, terms, weight)  # of the weights that made the gradients
+            self._apply(gradients)
+        return logs
 
     def unguarded_step(self, data):
         """`train_step` for XLA, which knows no assertions, whatever the loss. Returns whether it was finite."""
         inputs, weight, terms, gradients, _, supported = self._gradients_of(data)
-        self._apply(gradients)
         self._update_metrics(inputs, terms, weight)
+        self._apply(gradients)
         return tf.reduce_all(tf.math.is_finite(terms["loss"])) & supported
 
     def guarded_step(self, data):
@@ -84,10 +92,10 @@ class TrainStep(keras.Model):
         inputs, weight, terms, gradients, finite, _ = self._gradients_of(data)
         variables = [*self.trainable_variables, *self.optimizer.variables, self.step]
         before = [tf.convert_to_tensor(variable) for variable in variables]
+        self._update_metrics(inputs, terms, weight)
         self._apply(gradients)
         for variable, value in zip(variables, before, strict=True):
             variable.assign(tf.where(finite, tf.convert_to_tensor(variable), value))
-        self._update_metrics(inputs, terms, weight)
         return finite
 
     def _gradients_of(self, data):
@@ -96,7 +104,9 @@ class TrainStep(keras.Model):
         weight = self._example_weight(inputs, sample_weight)
         total_weight = all_reduce_sum(tf.reduce_sum(weight))
         passes = self._passes
-        if self.jit_compile_steps is True and num_replicas() > 1:  # one for each, which holds its variables
+        if (
+            self.jit_compile_steps is True and not self.run_eagerly and num_replicas() > 1
+        ):  # one for each, which holds its variables
             passes = tf.function(passes, jit_compile=True)
         terms, loss, gradients = passes(inputs, weight, total_weight)
         supported = self._supported(*inputs)

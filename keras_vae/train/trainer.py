@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_vae.train import runners
 from keras_vae.train.compiled import CompiledSteps
 from keras_vae.train.replicas import distributed_function, refuse_under_strategy
-from keras_vae.train.step import NON_FINITE, UNSUPPORTED, TrainStep
+from keras_vae.train.step import NON_FINITE, UNSUPPORTED, TrainStep, only
 
 
 class Trainer(TrainStep):
@@ -54,7 +54,7 @@ class Trainer(TrainStep):
             jit_compile=False,  # of Keras's own functions: XLA drops assertions and cannot reduce over replicas
             auto_scale_loss=auto_scale_loss,
         )
-        self.jit_compile_steps = False if run_eagerly else jit_compile
+        self.jit_compile_steps, self.auto_scale_loss = jit_compile, auto_scale_loss
         self.has_metrics = bool(metrics or weighted_metrics)
         self._total_steps, self._programs, self._fitting = None, None, False
         refuse_under_strategy(self.distribute_strategy, self.optimizer, metrics)
@@ -62,7 +62,8 @@ class Trainer(TrainStep):
     def get_compile_config(self):
         """What `compile` was given, for saving."""
         config = super().get_compile_config()
-        return {**config, "jit_compile": self.jit_compile_steps} if config else config
+        asked = {"jit_compile": self.jit_compile_steps, "auto_scale_loss": self.auto_scale_loss}
+        return {**config, **asked} if config else config
 
     def compile_from_config(self, config):
         """Compiles a loaded model as it was when it was saved; Keras leaves that to classes with their own compile."""
@@ -113,13 +114,10 @@ class Trainer(TrainStep):
                 holds the data, no step is made with them.
             NonFiniteLossError: if the loss or a gradient becomes NaN or infinite; the weights stay those before.
         """
-        self._check_data(x, y)
+        x, y = self._checked(x, y, sample_weight)
         if validation_data is not None:
-            parts = validation_data if isinstance(validation_data, (tuple, list)) else (validation_data,)
-            self._check_data(*parts[:2])
-            if len(parts) == 3:
-                validation_data = (parts[0], *_with_target(*parts))
-        y, sample_weight = _with_target(x, y, sample_weight)
+            validation_x, validation_y, weights = keras.utils.unpack_x_y_sample_weight(validation_data)
+            validation_data = (*self._checked(validation_x, validation_y, weights), weights)
         steps = steps_per_epoch or _count_steps(x, batch_size or 32, validation_split if validation_data is None else 0)
         with self._running(callbacks, steps_per_epoch, steps, epochs - initial_epoch) as callbacks, self._explained(x):
             return super().fit(
@@ -148,22 +146,36 @@ class Trainer(TrainStep):
             InputError: for examples of a wrong shape, and for values that the likelihood gives no probability.
         """
         if not self._fitting:  # which checks its validation data once
-            self._check_data(x, y)
-        y, sample_weight = _with_target(x, y, sample_weight)
+            self._check_data(only(x), y)
+        x, y = self._for_keras(x, y, sample_weight)
         with self._explained(x):
             return super().evaluate(x, y, batch_size, verbose, sample_weight, *args, **kwargs)
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         """One step; see `keras.Model.train_on_batch`, and `fit` for what it raises."""
-        self._check_data(x, y)
+        x, y = self._checked(x, y, sample_weight)
         with self._explained(x):
             return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
         """Evaluates one batch; see `keras.Model.test_on_batch`, and `evaluate` for what it raises."""
-        self._check_data(x, y)
+        x, y = self._checked(x, y, sample_weight)
         with self._explained(x):
             return super().test_on_batch(x, y, sample_weight, return_dict)
+
+    def _checked(self, x, y, sample_weight):
+        """(x, y) as Keras takes them, checked."""
+        self._check_data(only(x), y)
+        return self._for_keras(x, y, sample_weight)
+
+    def _for_keras(self, x, y, sample_weight):
+        """(x, y) as Keras takes them, with the weights as a target: it drops those of examples that have none."""
+        x = only(x)
+        if self.condition is not None:  # which is y
+            return x, y
+        if isinstance(x, keras.utils.PyDataset) and not isinstance(x, _WithoutNone):
+            x = _WithoutNone(x)
+        return x, sample_weight if y is None else y
 
     @contextmanager
     def _explained(self, x):
@@ -292,6 +304,24 @@ def _count_steps(x, batch_size, validation_split=0.0):
     return -(-int(len(arrays[0]) * (1 - validation_split)) // batch_size)
 
 
-def _with_target(x, y, sample_weight):
-    """(y, sample_weight) for Keras, which drops the weights of examples without a target."""
-    return (x if y is None and sample_weight is not None else y), sample_weight
+class _WithoutNone(keras.utils.PyDataset):
+    """A `PyDataset` without the None of a batch (x, None, weight), of which Keras can make no `tf.data.Dataset`."""
+
+    def __init__(self, data):
+        super().__init__(data.workers, data.use_multiprocessing, data.max_queue_size)
+        self.data = data
+
+    def __getitem__(self, index):
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(self.data[index])
+        batch = (x, weight if y is None else y, weight)
+        return tuple(part for part in batch if part is not None)
+
+    @property
+    def num_batches(self):
+        return self.data.num_batches
+
+    def on_epoch_begin(self):
+        self.data.on_epoch_begin()
+
+    def on_epoch_end(self):
+        self.data.on_epoch_end()
