@@ -201,9 +201,12 @@ def evaluate(run, samples, images, estimator, console):
     """
     run, model, data = _open(run)
     from keras_vae import scoring
+    from keras_vae.presets import command
     from keras_vae.stopping import StopSignals
 
-    with StopSignals("The same command continues.") as signals:
+    options = ["--samples", samples, "--estimator", estimator]
+    options += [] if images is None else ["--images", images]
+    with StopSignals(f"Continue with: {command('evaluate', run.path, *options)}") as signals:
         card = scoring.evaluate(run, model, data, console, samples, images, estimator, signals)
     return Results({"run": run.path, **card}, [scoring.results_table(card, run)])
 
@@ -488,7 +491,8 @@ def main(arguments=None):
     except (InputError, installed.Unsupported) as error:
         return _fail(error, code=2)
     except OSError as error:
-        return _fail(f"{error.strerror or error}: {error.filename or ''}", code=2)
+        where = f": {error.filename}" if error.filename else ""
+        return _fail(f"{error.strerror or error}{where}", code=2 if where else 1)
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted", code=130)
     except RunStopped as error:

@@ -41,7 +41,7 @@ def _reason(error):
         return f"Cannot write a log: {error.message.splitlines()[0]}" if FULL in str(error) else None
     if error.errno is None:
         return None
-    return f"{error.strerror}: {error.filename or 'the standard output'}"
+    return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
 
 
 def _needs_room(error):

@@ -11,8 +11,6 @@ from rich import box, console, table
 from rich.cells import cell_len
 from rich.segment import Segment
 
-from keras_vae.config import RunStopped
-
 CONTROLS = ("Cc", "Cs", "Zl", "Zp")  # categories: controls, surrogates, line separators
 DIRECTIONS = ("LRE", "LRO", "RLE", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")  # which can make text read as another
 GAP = 3  # letters between two columns
@@ -46,6 +44,10 @@ def to_json(values):
     return json.dumps(_finite(values), indent=2, default=str, allow_nan=False)
 
 
+class OutputError(OSError):
+    """The standard output cannot be written to."""
+
+
 class Console(console.Console):
     """A `rich.console.Console` for text that others wrote.
 
@@ -60,13 +62,17 @@ class Console(console.Console):
         return super().render_str(printable(text), **options)
 
     def print(self, *objects, **options):
-        """Prints, or stops the work if nobody can read it."""
+        """Prints as `rich.console.Console` does.
+
+        Raises:
+            OutputError: if what it prints to is full.
+        """
         try:
             super().print(*objects, **options)
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise RunStopped(f"Cannot write to the standard output: {error.strerror or error}.") from None
+            raise OutputError(error.errno, f"Cannot write to the standard output: {error.strerror}") from None
 
 
 class Table:

@@ -263,6 +263,20 @@ def test_a_disk_that_is_full_in_the_export_is_no_bad_input_and_the_run_goes_on(t
         np.testing.assert_array_equal(left, right)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="There is no /dev/full here.")
+def test_a_full_standard_output_stops_a_training_that_says_how_to_go_on(tmp_path):
+    with pytest.raises(RunStopped, match="standard output.*Make room and continue with: ") as stopped:
+        training.train(TINY, tmp_path / "run", Console(file=open("/dev/full", "w")))
+    assert stopped.value.exit_code == 1
+
+
+def test_a_stopped_evaluation_quotes_the_command_that_goes_on(trained, monkeypatch, capsys):
+    monkeypatch.setattr("keras_vae.scoring.evaluate", press_ctrl_c)
+    words = ["evaluate", str(trained.path), "--samples", "7", "--estimator", "prior", "--images", "3"]
+    assert cli.main(words) == 130
+    assert capsys.readouterr().err.strip().endswith(f"Continue with: {shlex.join(['keras-vae', *words])}")
+
+
 def test_a_checkpoint_that_cannot_be_read_is_no_failure_to_write(tmp_path, monkeypatch):
     run = Run.create(tmp_path / "run", TINY, {"data": runs.data_facts(runs.open_data(TINY))})
     (run.checkpoints / "step-0000000001.checkpoint").mkdir()
