@@ -53,7 +53,7 @@ def set_metrics(model, arrays):
     if rows and len(rows[0]) != replicas:  # sums over examples: all of it on the first replica is the same
         rows = [np.concatenate([row.sum(0, keepdims=True), np.zeros((replicas - 1, *row.shape[1:]))]) for row in rows]
 
-    @tf.function
+    @tf.function(autograph=False)
     def assign():
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         for variable, row in zip(metrics, rows, strict=True):
@@ -75,7 +75,7 @@ def _per_replica_function(strategy, metrics):
         placed = [tf.tensordot(tf.cast(mine, variable.dtype), variable.value, axes=0) for variable in metrics]
         return [context.all_reduce(tf.distribute.ReduceOp.SUM, row) for row in placed]  # x + 0 is exact
 
-    return tf.function(lambda: strategy.run(rows))
+    return tf.function(lambda: strategy.run(rows), autograph=False)
 
 
 def _variables(model):

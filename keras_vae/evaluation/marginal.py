@@ -103,7 +103,7 @@ def estimate(
     chunk = min(chunk or max(ROWS // batch_size, 1), num_samples)
     num_chunks = -(-num_samples // chunk)
 
-    @tf.function
+    @tf.function(autograph=False)
     def batch_log_weights(x, first_image):
         draw = propose(x)
 

@@ -265,7 +265,7 @@ def pixel_hash(images):
 
 def batched(function, *arrays, batch_size=500, compiled=True):
     """Applies `function` to batches of arrays [n, ...] and joins its results, an array or a tuple of arrays."""
-    function = tf.function(function, reduce_retracing=True) if compiled else function
+    function = tf.function(function, reduce_retracing=True, autograph=False) if compiled else function
     parts = []
     for first in range(0, len(arrays[0]), batch_size):
         parts.append(function(*(tf.convert_to_tensor(array[first : first + batch_size]) for array in arrays)))

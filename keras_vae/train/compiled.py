@@ -36,8 +36,9 @@ class CompiledSteps:
 
     def forget(self):
         """Drops the programs: the next call compiles the model as it is then."""
-        self.program = tf.function(self._steps, jit_compile=True)
-        self.careful_program = tf.function(self._careful_steps, jit_compile=True)
+        # Keras does not convert a step with AutoGraph either, which would take two seconds
+        self.program = tf.function(self._steps, jit_compile=True, autograph=False)
+        self.careful_program = tf.function(self._careful_steps, jit_compile=True, autograph=False)
 
     def begin(self, callbacks=(), steps_per_epoch=None, at_once=1):
         """Begins a call of `fit`.
@@ -104,6 +105,8 @@ class CompiledSteps:
 
     def _run(self, batches):
         """Runs a step on each of some batches of one size."""
+        if not self.model.optimizer.built:  # a function that makes variables is traced twice
+            self.model.optimizer.build(self.model.trainable_variables)
         bytes_of_a_batch = sum(part.dtype.size * math.prod(part.shape) for part in _parts(batches[0]))
         self.room = min(self.at_once, max(1, BYTES_AT_ONCE // max(1, bytes_of_a_batch)))
         for first in range(0, len(batches), self.room):

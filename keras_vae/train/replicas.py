@@ -25,7 +25,7 @@ def distributed_function(model, step):
         model.distribute_strategy.run(step_on, args=(next(iterator),))
         return model.get_metrics_result()  # outside of the replicas: sums over all of them
 
-    compiled = one_step if model.run_eagerly else tf.function(one_step, reduce_retracing=True)
+    compiled = one_step if model.run_eagerly else tf.function(one_step, reduce_retracing=True, autograph=False)
 
     def several_steps(iterator):
         is_distributed = isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator))

@@ -107,7 +107,7 @@ class TrainStep(keras.Model):
         if (
             self.jit_compile_steps is True and not self.run_eagerly and num_replicas() > 1
         ):  # one for each, which holds its variables
-            passes = tf.function(passes, jit_compile=True)
+            passes = tf.function(passes, jit_compile=True, autograph=False)
         terms, loss, gradients = passes(inputs, weight, total_weight)
         supported = self._supported(*inputs)
         loss = tf.where(supported, loss, math.nan)  # so that the other replicas stop as well
