@@ -1,12 +1,13 @@
 """Measures the variance of the gradient under `dreg` and `iwae` with each prior; writes benchmarks/gradients.md.
 
-    python benchmarks/gradients.py [--mnist-dir DIR] [--steps N] [--draws R]
+    python benchmarks/gradients.py [--mnist-dir DIR] [--draws R] [--images N]
 
-For each prior an mlp of 200 units and 20 latent dimensions is trained on dynamically binarised MNIST for some steps.
-Then the gradient of its encoder for one batch is drawn many times under both objectives. Takes some ten minutes.
+For each prior an mlp of 200 units and 20 latent dimensions is trained on dynamically binarised MNIST. Early and later
+in training the gradient of its encoder for one batch is drawn many times under both objectives. Takes some ten minutes.
 """
 
 import datetime
+import itertools
 import platform
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from keras_vae.installed import version
 TABLE = Path(__file__).with_suffix(".md")
 BLOCKS = 10  # of draws, for the standard error
 COMPONENTS = 100
+STEPS = (200, 3000)  # of training, after which the gradients are drawn
 PRIORS = {
     "standard_normal": priors.StandardNormal,
     "gaussian_mixture": lambda: priors.GaussianMixture(COMPONENTS),
@@ -31,35 +33,33 @@ PRIORS = {
 
 @click.command(help=__doc__)
 @click.option("--mnist-dir", help="Folder with the four official MNIST files; see `keras-vae train --help`.")
-@click.option("--steps", default=3000, show_default=True, help="Training steps of 100 images before the measurement.")
-@click.option("--draws", default=400, show_default=True, help="Draws of each gradient.")
+@click.option("--draws", default=200, show_default=True, help="Draws of each gradient.")
 @click.option("--images", default=20, show_default=True, help="Images of the batch whose gradient is drawn.")
-def main(mnist_dir, steps, draws, images):
+def main(mnist_dir, draws, images):
     split = data.open_dataset("mnist", mnist_dir=mnist_dir).train
     rows = []
     for name, make in PRIORS.items():
-        model = trained(make(), split, steps)
         batch = next(iter(data.batches(split, images, binarization="dynamic", seed=1)))
-        for k in (5, 50):
-            iwae, dreg = (
-                moments(model, objective(k), batch, draws) for objective in (objectives.IWAE, objectives.DReG)
-            )
-            rows.append((name, k, *ratio(iwae, dreg), distance(iwae, dreg)))
-            print(rows[-1], flush=True)
-    TABLE.write_text(table(rows, steps, draws, images))
+        for step, model in trained(make(), split):
+            for k in (5, 50):
+                iwae, dreg = (moments(model, kind(k), batch, draws) for kind in (objectives.IWAE, objectives.DReG))
+                rows.append((name, step, k, *ratio(iwae, dreg), distance(iwae, dreg)))
+                print(rows[-1], flush=True)
+    TABLE.write_text(table(rows, draws, images))
 
 
-def trained(prior, split, steps):
-    """A model with that prior after `steps` steps of its ELBO."""
+def trained(prior, split):
+    """A model with that prior, trained on its ELBO: yields pairs (step, model), the same model at each of STEPS."""
     keras.utils.set_random_seed(0)
     encoder, decoder = networks.build("mlp", (28, 28, 1), 20, hidden=(200,))
     model = keras_vae.VAE(encoder, decoder, prior=prior, seed=0)
     if isinstance(prior, priors.VampPrior):
         prior.start_at(data.to_pixels(split.images[:COMPONENTS]))
     model.compile("adam")
-    batches = data.batches(split, 100, shuffle=True, binarization="dynamic", first_step=0)
-    model.fit(batches, steps_per_epoch=steps, verbose=0)
-    return model
+    for first, last in itertools.pairwise((0, *STEPS)):
+        batches = data.batches(split, 100, shuffle=True, binarization="dynamic", first_step=first)
+        model.fit(batches, steps_per_epoch=last - first, verbose=0)
+        yield last, model
 
 
 def moments(model, objective, batch, draws):
@@ -98,23 +98,26 @@ def distance(iwae, dreg):
     return np.square(difference).sum() / noise
 
 
-def table(rows, steps, draws, images):
+def table(rows, draws, images):
     lines = [
         "# The variance of two gradients",
         "",
         "Written by `python benchmarks/gradients.py`. `dreg` and `iwae` have the same loss, and gradients of the same",
         "mean for the encoder. The table has the variance of the encoder's gradient, summed over its weights, under",
         f"`dreg` as a share of that under `iwae`: {draws} draws of each for one batch of {images} training images, the",
-        f"same weights. The weights are those after {steps:,} steps of the ELBO: mlp 784-200-20, dynamic binarisation,",
+        "same weights. The weights are those after so many steps of the ELBO: mlp 784-200-20, dynamic binarisation,",
         f"batches of 100, {COMPONENTS} components. The last column is the squared distance of the two mean gradients",
         "over what noise alone makes of it: about 1 if the means are equal.",
         "",
         f"{datetime.date.today()}, {platform.machine()}, tensorflow {version('tensorflow')}, keras {version('keras')}, "
         "seed 0.",
         "",
-        "| prior | k | variance of dreg / iwae | standard error | distance of the means / noise |",
-        "| --- | --- | --- | --- | --- |",
-        *(f"| `{prior}` | {k} | {value:.2f} | {error:.2f} | {apart:.2f} |" for prior, k, value, error, apart in rows),
+        "| prior | steps | k | variance of dreg / iwae | standard error | distance of the means / noise |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *(
+            f"| `{prior}` | {step:,} | {k} | {value:.2f} | {error:.2f} | {apart:.2f} |"
+            for prior, step, k, value, error, apart in rows
+        ),
         "",
         "The encoder makes the density of a VampPrior as well. `dreg` does not change the gradient that goes that way.",
     ]

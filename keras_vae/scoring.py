@@ -84,7 +84,7 @@ def evaluate(run, model, images, console, samples, count=None, estimator="import
             on_batch=on_batch,
         )
     card = evaluation.card(model, pixels, results, protocol=protocol, versions=installed.versions())
-    if samples:
+    if latest is not None:
         content = io.BytesIO()
         np.savez(
             content,

@@ -224,8 +224,9 @@ def quick(whole, monkeypatch):
     return model
 
 
-PART = ("figures/samples.png is link out", "evaluation.json is pipe", "history.csv is folder", "config of 10**9 units",
-        "evaluation.json is nothing", "card results {'\\x1b]52;c;aGk=\\x07': 1.0}")  # fmt: skip
+PART = ("figures/samples.png is link out", "evaluation.json is pipe", "evaluation.npz cut", "history.csv is folder",
+        "config of 10**9 units", "evaluation.json is nothing",
+        "card results {'\\x1b]52;c;aGk=\\x07': 1.0}")  # fmt: skip
 
 
 @pytest.mark.parametrize("damages", [PART, pytest.param(tuple(DAMAGES), marks=pytest.mark.slow)], ids=["some", "all"])

@@ -1,6 +1,7 @@
 """The wheel holds everything, and works where there is no checkout."""
 
 import email
+import importlib.util
 import os
 import pathlib
 import re
@@ -79,17 +80,31 @@ def test_it_holds_every_file_of_the_package_and_nothing_else(wheel):
     assert held == expected
 
 
-def test_links_and_images_of_its_readme_hold_where_there_is_no_checkout(metadata):
-    repository = dict(line.split(", ") for line in metadata.get_all("Project-URL"))["Repository"]
+TARGET = re.compile(r"\]\((?!#)(.*?)\)|(?:src|href)=\"(.*?)\"")
+
+
+def targets(text):
+    """Addresses of the links and images of a readme."""
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    return [link or image for link, image in TARGET.findall(text)]
+
+
+def test_its_readme_has_no_link_or_image_that_needs_a_checkout(metadata):
     text = metadata.get_payload(decode=True).decode()
     assert 'signatures["serve"](z=tf.zeros((1, 20)))' in text, "code is left alone"
-    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    targets = re.findall(r"\]\((?!#)(.*?)\)|(?:src|href)=\"(.*?)\"", text)
-    targets = [link or image for link, image in targets]
-    assert len(targets) > 12 and any(target.endswith(".png") for target in targets)
-    for target in targets:
+    assert "docs/installing.md" in text and metadata.get_all("Project-URL") is None
+    assert [target for target in targets(text) if not target.startswith("https://")] == []
+
+
+def test_its_readme_links_into_the_repository_once_that_has_an_address():
+    spec = importlib.util.spec_from_file_location("hatch_build", REPOSITORY / "hatch_build.py")
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    found = targets(hook.for_index((REPOSITORY / "README.md").read_text(), "https://example.org/keras-vae"))
+    assert len(found) > 12 and any(target.endswith(".png") for target in found)
+    for target in found:
         kind = "raw" if target.endswith(".png") else "blob"
-        path = target.removeprefix(f"{repository}/{kind}/main/")
+        path = target.removeprefix(f"https://example.org/keras-vae/{kind}/main/")
         assert path != target and (REPOSITORY / path).exists(), target
 
 
