@@ -29,7 +29,7 @@ class Condition(keras.layers.Layer, abc.ABC):
     event_shape: tuple[int, ...] = ()
     event_dtype = "float32"
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.built = True
 
@@ -100,7 +100,7 @@ class Label(Condition):
     field = "label"
     event_dtype = "int64"
 
-    def __init__(self, num_classes: int = 10, **kwargs):
+    def __init__(self, num_classes: int = 10, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not (isinstance(num_classes, int) and num_classes >= 1):
             raise InputError(
@@ -109,16 +109,16 @@ class Label(Condition):
             )
         self.num_classes = num_classes
 
-    def call(self, labels):
+    def call(self, labels: Any) -> Tensor:
         return ops.one_hot(labels, self.num_classes, dtype=self.compute_dtype)
 
-    def expected(self):
+    def expected(self) -> str:
         return f"A label is needed for each example: integers from 0 to {self.num_classes - 1}, of shape (n,)."
 
-    def supports(self, condition):
+    def supports(self, condition: Any) -> Tensor:
         return tf.reduce_all((condition >= 0) & (condition < self.num_classes))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_classes": self.num_classes}
 
 
@@ -140,7 +140,7 @@ class Vector(Condition):
         Sohn et al., Learning Structured Output Representation using Deep Conditional Generative Models, 2015.
     """
 
-    def __init__(self, size: int = 1, **kwargs):
+    def __init__(self, size: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not (isinstance(size, int) and size >= 1):
             raise InputError(
@@ -149,16 +149,16 @@ class Vector(Condition):
         self.size = size
         self.event_shape = (size,)
 
-    def call(self, vectors):
+    def call(self, vectors: Any) -> Tensor:
         return ops.cast(vectors, self.compute_dtype)
 
-    def expected(self):
+    def expected(self) -> str:
         return f"A condition is needed for each example: finite numbers of shape (n, {self.size})."
 
-    def supports(self, condition):
+    def supports(self, condition: Any) -> Tensor:
         return tf.reduce_all(tf.math.is_finite(condition))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "size": self.size}
 
 
@@ -173,4 +173,5 @@ def get(identifier: Any, **options: Any) -> Condition | None:
     """
     if identifier is None or isinstance(identifier, Condition):
         return identifier
-    return named.make("condition", identifier, CONDITIONS, options)
+    made: Condition | None = named.make("condition", identifier, CONDITIONS, options)
+    return made

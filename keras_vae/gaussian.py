@@ -5,15 +5,17 @@ kept. Every constant is kept, so that what is called log_prob is a log-density.
 """
 
 import math
+from typing import Any
 
 from keras import ops
 
+Tensor = Any
 LOG_2PI = math.log(2.0 * math.pi)
 # Above this a log-variance is bounded, so that exp(z_log_var) and its gradient stay finite in float32.
 MAX_LOG_VAR = 20.0
 
 
-def bounded(log_var):
+def bounded(log_var: Tensor) -> Tensor:
     """`log_var` with values above `MAX_LOG_VAR` brought down to it, and the gradient left as it is.
 
     The gradient of an extreme log-variance still points the way back.
@@ -21,7 +23,7 @@ def bounded(log_var):
     return log_var + ops.stop_gradient(ops.minimum(log_var, MAX_LOG_VAR) - log_var)
 
 
-def log_prob(*, x, mean, log_var):
+def log_prob(*, x: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
     """Log-density of `x` under N(mean, diag(exp(log_var))).
 
     Args:
@@ -40,7 +42,7 @@ def log_prob(*, x, mean, log_var):
     return -0.5 * ops.sum(LOG_2PI + log_var + ops.square(x - mean) * ops.exp(-log_var), axis=-1)
 
 
-def mixture_log_prob(z, logits, means, log_vars):
+def mixture_log_prob(z: Tensor, logits: Tensor, means: Tensor, log_vars: Tensor) -> Tensor:
     """Log-density of `z` under sum_k w_k N(means[k], diag(exp(log_vars[k]))), w = softmax(logits).
 
     The squares are multiplied out into two matrix products, which loses digits where a variance is small. The square of
@@ -74,7 +76,7 @@ def mixture_log_prob(z, logits, means, log_vars):
     return ops.logsumexp(log_joint, axis=-1) + log_prob(x=z, mean=mean, log_var=log_var) + 0.5 * multiplied_out
 
 
-def kl_per_dimension(*, z_mean, z_log_var):
+def kl_per_dimension(*, z_mean: Tensor, z_log_var: Tensor) -> Tensor:
     """KL(N(z_mean, exp(z_log_var)) || N(0, 1)) of each latent dimension.
 
     Args:
@@ -90,7 +92,7 @@ def kl_per_dimension(*, z_mean, z_log_var):
     return 0.5 * (ops.square(z_mean) + ops.expm1(z_log_var) - z_log_var)
 
 
-def kl(*, z_mean, z_log_var):
+def kl(*, z_mean: Tensor, z_log_var: Tensor) -> Tensor:
     """KL(N(z_mean, diag(exp(z_log_var))) || N(0, I)), summed over the latent dimensions.
 
     Args:
@@ -112,7 +114,7 @@ def kl(*, z_mean, z_log_var):
     return ops.sum(kl_per_dimension(z_mean=z_mean, z_log_var=z_log_var), axis=-1)
 
 
-def log_mean_exp(values, axis):
+def log_mean_exp(values: Tensor, axis: int) -> Tensor:
     """log(mean(exp(values))) along `axis`, without overflow.
 
     Args:

@@ -26,7 +26,7 @@ class Unsupported(ImportError):
     """keras_vae cannot run with what is installed, or with how Keras is set up."""
 
 
-def check():
+def check() -> None:
     """Imports TensorFlow and Keras.
 
     Raises:
@@ -48,7 +48,7 @@ def check():
             raise Unsupported(f"keras_vae needs {name} {needed} or later, and {found} is installed. Update it: {HINT}")
 
 
-def need(*modules):
+def need(*modules: str) -> None:
     """Looks for what only some parts of the package use: the extra `train`.
 
     Raises:
@@ -60,7 +60,7 @@ def need(*modules):
         raise Unsupported(f'This needs {names}: not installed. Install what is missing: pip install "keras-vae[train]"')
 
 
-def versions():
+def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a result depends on, where they are installed: a dict."""
     from importlib import metadata
 
@@ -72,17 +72,17 @@ def versions():
     return found
 
 
-def version(name):
+def version(name: str) -> str:
     """The version that a module says itself: its distribution may have another name, such as tf-nightly."""
-    return importlib.import_module(name).__version__
+    return str(importlib.import_module(name).__version__)
 
 
-def parsed(version):
+def parsed(version: str) -> tuple[int, ...]:
     """ "2.22.0-rc0" -> (2, 22)."""
     return tuple(int(part) for part in version.split(".")[:2])
 
 
-def _backend():
+def _backend() -> tuple[str, str]:
     """The backend that Keras has or will have, and what says so; as in keras/src/backend/config.py."""
     if "keras" in sys.modules:
         return sys.modules["keras"].backend.backend(), "what imported Keras before"

@@ -13,10 +13,10 @@ from keras_vae.posteriors import DiagonalGaussian, FullCovariance, Posterior
 from keras_vae.priors import Prior, StandardNormal
 
 Tensor = Any
-CLOSED_FORMS: dict[tuple[type, type], tuple[Callable, Callable]] = {}
+CLOSED_FORMS: dict[tuple[type, type], tuple[Callable[..., Tensor], Callable[..., tuple[int, ...]]]] = {}
 
 
-def closed_form(posterior: type, prior: type, dims: Callable | None = None) -> Callable:
+def closed_form(posterior: type, prior: type, dims: Callable[..., tuple[int, ...]] | None = None) -> Callable[..., Any]:
     """Decorator: the function gives the KL of this pair of classes. Subclasses do not inherit it.
 
     The function takes (posterior, prior, heads, z, log_q) and returns the parts, float [b, g], nats. `dims` takes
@@ -29,7 +29,7 @@ def closed_form(posterior: type, prior: type, dims: Callable | None = None) -> C
     True
     """
 
-    def register(function):
+    def register(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         CLOSED_FORMS[posterior, prior] = function, dims or (lambda q, p: (1,) * p.latent_dim)
         return function
 
@@ -64,13 +64,15 @@ def by_draws(posterior: Posterior, prior: Prior, heads: Sequence[Tensor], z: Ten
 
 
 @closed_form(DiagonalGaussian, StandardNormal)
-def _diagonal_to_standard(posterior, prior, heads, z, log_q):
+def _diagonal_to_standard(
+    posterior: Posterior, prior: Prior, heads: Sequence[Tensor], z: Tensor, log_q: Tensor
+) -> Tensor:
     z_mean, z_log_var = posterior.parameters(heads)
     return gaussian.kl_per_dimension(z_mean=z_mean, z_log_var=z_log_var)
 
 
 @closed_form(FullCovariance, StandardNormal)
-def _full_to_standard(posterior, prior, heads, z, log_q):
+def _full_to_standard(posterior: Posterior, prior: Prior, heads: Sequence[Tensor], z: Tensor, log_q: Tensor) -> Tensor:
     # By the chain rule the part of dimension i is the mean KL of q(z_i | z_1, ..., z_{i-1}, x), whose mean is
     # z_mean_i + sum_{j<i} L_ij eps_j and whose variance is L_ii^2.
     z_mean, factor, log_squares = posterior.parameters(heads)

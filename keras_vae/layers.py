@@ -3,7 +3,9 @@
 import contextlib
 import contextvars
 import math
+from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,7 +14,11 @@ from keras import ops
 
 from keras_vae import kl, named, posteriors, priors
 from keras_vae import noise as noises
-from keras_vae.noise import SeedNoise
+from keras_vae.noise import Noise, SeedNoise
+from keras_vae.posteriors import Posterior
+from keras_vae.priors import Prior
+
+Tensor = Any
 
 
 class Draws:
@@ -26,7 +32,9 @@ class Draws:
         prior: The prior layer p(z).
     """
 
-    def __init__(self, z, log_posterior, heads, posterior, prior):
+    def __init__(
+        self, z: Tensor, log_posterior: Tensor, heads: Sequence[Tensor], posterior: Posterior, prior: Prior
+    ) -> None:
         self.z = z
         self.log_posterior = log_posterior
         self.heads = heads
@@ -34,26 +42,26 @@ class Draws:
         self.prior = prior
 
     @cached_property
-    def log_prior(self):
+    def log_prior(self) -> Tensor:
         """log p(z) of each draw, float [s, b], nats."""
         return self.prior.log_prob(self.z)
 
     @cached_property
-    def kl_groups(self):
+    def kl_groups(self) -> Tensor:
         """KL(q(z|x) || p(z)) in parts, float [b, g], nats. The parts have `group_dims` dimensions each."""
         return kl.groups(self.posterior, self.prior, self.heads, self.z, self.log_posterior)
 
     @property
-    def group_dims(self):
+    def group_dims(self) -> tuple[int, ...]:
         """Number of latent dimensions in each part of `kl_groups`, a tuple of ints."""
         return kl.group_dims(self.posterior, self.prior)
 
     @property
-    def kl_loss(self):
+    def kl_loss(self) -> Tensor:
         """KL(q(z|x) || p(z)), float [b], nats."""
         return ops.sum(self.kl_groups, axis=-1)
 
-    def held(self, z):
+    def held(self, z: Tensor) -> "Draws":
         """The same draws as `z`, with log q(z|x) a function of z alone: heads and weights of q(z|x) are held fixed.
 
         Its value is the one with which z was drawn. Computed from z it would lose digits where the variance is small.
@@ -64,7 +72,7 @@ class Draws:
         known = ops.stop_gradient(self.log_posterior)
 
         @tf.custom_gradient
-        def as_drawn(_):
+        def as_drawn(_: Any) -> Tensor:
             return tf.identity(known), lambda upstream: upstream
 
         return Draws(z, as_drawn(log_posterior), self.heads, self.posterior, self.prior)
@@ -75,7 +83,7 @@ _device: contextvars.ContextVar[str | None] = contextvars.ContextVar("device", d
 
 
 @contextlib.contextmanager
-def runs_on(device):
+def runs_on(device: str) -> Iterator[None]:
     """Within the block layers choose their form for `device`, "cpu" or "gpu", instead of for this machine."""
     token = _device.set(device)
     try:
@@ -84,7 +92,7 @@ def runs_on(device):
         _device.reset(token)
 
 
-def default_device():
+def default_device() -> str:
     """What this machine computes on: "gpu" where TensorFlow sees one, else "cpu"."""
     return "gpu" if tf.config.list_logical_devices("GPU") else "cpu"
 
@@ -110,7 +118,7 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
     compiles_on = ("GPU",)  # XLA is slow at convolutions on a CPU
     MAX_PRODUCTS = 32  # channels times taps, up to which this form is the faster one
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         if not self._has_faster_form():
             return super().call(inputs)
         rows, columns, filters, depth = self.kernel.shape
@@ -123,7 +131,7 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
             outputs += self.bias
         return self.activation(outputs)
 
-    def _has_faster_form(self):
+    def _has_faster_form(self) -> bool:
         return (
             self.strides == (1, 1)
             and self.dilation_rate == (1, 1)
@@ -134,7 +142,7 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
             and (_device.get() or default_device()) == "cpu"
         )
 
-    def _places(self, rows, columns, filters):
+    def _places(self, rows: int, columns: int, filters: int) -> Tensor:
         """The kernel [rows, columns, products, 1] that takes the product of each tap from the pixel of that tap."""
         places = np.einsum("ra,cb->rcab", np.eye(rows)[::-1], np.eye(columns)[::-1]).reshape(rows, columns, -1)
         return np.repeat(places, filters, axis=-1)[..., None].astype(self.compute_dtype)
@@ -143,12 +151,12 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
 class RandomLayer(keras.layers.Layer):
     """Base of the layers that draw: it owns the seed and gives every replica noise of its own."""
 
-    def __init__(self, seed=None, **kwargs):
+    def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def noise(self):
+    def noise(self) -> SeedNoise:
         """Fresh `SeedNoise`: a function of the layer's seed, the number of calls so far, and the replica."""
         seed = tf.cast(tf.math.floormod(self.seed_generator.next(), tf.int32.max), "int32")
         replica = tf.distribute.get_replica_context()
@@ -156,7 +164,7 @@ class RandomLayer(keras.layers.Layer):
             seed = tf.random.fold_in(seed, replica.replica_id_in_sync_group)
         return SeedNoise(seed)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "seed": self.seed}
 
 
@@ -190,21 +198,27 @@ class Sampling(RandomLayer):
         Kingma and Welling, Auto-Encoding Variational Bayes, 2014, section 2.4 and equation 10.
     """
 
-    def __init__(self, prior="standard_normal", posterior="diagonal_gaussian", seed=None, **kwargs):
+    def __init__(
+        self,
+        prior: Prior | str | dict[str, Any] = "standard_normal",
+        posterior: Posterior | str | dict[str, Any] = "diagonal_gaussian",
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(seed=seed, **{"dtype": "float32", **kwargs})
         self.prior = priors.get(prior)
         self.posterior = posteriors.get(posterior)
 
-    def build(self, head_shapes):
+    def build(self, head_shapes: Sequence[tuple[Any, ...]]) -> None:
         self.posterior.build(head_shapes)
         self.prior.build((None, *self.posterior.latent_shape))
         self.built = True
 
-    def call(self, heads):
+    def call(self, heads: Sequence[Tensor]) -> Tensor:
         draws = self.draw(heads)
         return ops.cast(draws.z[0], self.compute_dtype), ops.cast(draws.kl_loss, self.compute_dtype)
 
-    def draw(self, heads, num_samples=1, noise=None):
+    def draw(self, heads: Sequence[Tensor], num_samples: int = 1, noise: Noise | int | None = None) -> Draws:
         """Draws several z for each example.
 
         Args:
@@ -219,18 +233,18 @@ class Sampling(RandomLayer):
         z, log_posterior = self.posterior.sample(heads, num_samples, noise)
         return Draws(z, log_posterior, heads, self.posterior, self.prior)
 
-    def compute_output_spec(self, heads):
+    def compute_output_spec(self, heads: Sequence[Tensor]) -> tuple[Any, Any]:
         return (
             keras.KerasTensor(heads[0].shape, dtype=self.compute_dtype),
             keras.KerasTensor(heads[0].shape[:1], dtype=self.compute_dtype),
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
         return {**super().get_config(), "prior": serialize(self.prior), "posterior": serialize(self.posterior)}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "Sampling":
         made = {name: keras.saving.deserialize_keras_object(config[name]) for name in ("prior", "posterior")}
         return cls(**{**config, **made})
 
@@ -258,20 +272,20 @@ class GaussianCorruption(RandomLayer):
     0.5
     """
 
-    def __init__(self, rate: float = 0.5, seed: int | None = None, **kwargs):
+    def __init__(self, rate: float = 0.5, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(seed=seed, **kwargs)
         if not rate >= 0:
             raise ValueError(f"Invalid value for argument `rate`. Expected at least 0. Received: rate={rate}")
         self.rate = rate
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         eps = self.noise()(tf.shape(x), "corruption")
         return x + self.rate * ops.cast(eps, self.compute_dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, ...]:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rate": self.rate}
 
 
@@ -301,27 +315,27 @@ class MaskingCorruption(RandomLayer):
         Vincent et al., Stacked Denoising Autoencoders, 2010, section 3.3.
     """
 
-    def __init__(self, rate: float = 0.5, seed: int | None = None, **kwargs):
+    def __init__(self, rate: float = 0.5, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(seed=seed, **kwargs)
         if not 0 <= rate <= 1:
             raise ValueError(f"Invalid value for argument `rate`. Expected 0 to 1. Received: rate={rate}")
         self.rate = rate
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         uniform = self.noise().uniform(tf.shape(x), "corruption")
         return x * ops.cast(uniform >= self.rate, self.compute_dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, ...]:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rate": self.rate}
 
 
 CORRUPTIONS = {"none": None, "gaussian": GaussianCorruption, "masking": MaskingCorruption}
 
 
-def get_corruption(identifier, **options):
+def get_corruption(identifier: Any, **options: Any) -> keras.layers.Layer | None:
     """Returns a corruption layer by name, made with `options`; a layer as it is; None for None or "none".
 
     Raises:

@@ -1,9 +1,11 @@
 """Likelihoods, priors, objectives and the other members of an axis by name."""
 
+from typing import Any
+
 from keras_vae.config import InputError
 
 
-def make(argument, identifier, classes, options):
+def make(argument: str, identifier: Any, classes: dict[str, Any], options: dict[str, Any]) -> Any:
     """Makes the object of a name.
 
     Args:

@@ -6,6 +6,7 @@ common: inputs, heads and the condition. A new network is one class and one row 
 
 import abc
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import keras
@@ -15,6 +16,8 @@ from keras_vae import conditions, named
 from keras_vae.config import InputError
 from keras_vae.event_shapes import input_name, kind_of
 from keras_vae.layers import Conv2DTranspose
+
+Tensor = Any
 
 # The first is uniform within 1 / sqrt(inputs); docs/architecture.md says what each brings.
 INITIALIZERS = {
@@ -36,7 +39,7 @@ class Network(abc.ABC):
     initializer = "fan_in_uniform"
 
     @abc.abstractmethod
-    def encode(self, x: Any, features: Any) -> Any:
+    def encode(self, x: Any, features: Any) -> Tensor:
         """Features, float [b, n].
 
         Args:
@@ -45,7 +48,7 @@ class Network(abc.ABC):
         """
 
     @abc.abstractmethod
-    def decode(self, z: Any, output_shape: tuple) -> Any:
+    def decode(self, z: Any, output_shape: tuple[int, ...]) -> Tensor:
         """Parameters [b, *output_shape], not squashed, from z [b, d], behind which are the features of a condition."""
 
     def dense(self, units: int, **options: Any) -> layers.Dense:
@@ -67,24 +70,24 @@ class MLP(Network):
         hidden: tuple[int, ...] = (400,),
         activation: Activation = "relu",
         initializer: Initializer = "fan_in_uniform",
-    ):
+    ) -> None:
         self.hidden = _sizes(hidden)
         self.activation = activation
         self.initializer = initializer
 
-    def encode(self, x, features):
+    def encode(self, x: Tensor, features: Tensor | None) -> Tensor:
         outputs = join(layers.Flatten()(x), features)
         for units in self.hidden:
             outputs = self.layer(outputs, units)
         return outputs
 
-    def decode(self, z, output_shape):
+    def decode(self, z: Tensor, output_shape: tuple[int, ...]) -> Tensor:
         outputs = z
         for units in reversed(self.hidden):
             outputs = self.layer(outputs, units)
         return layers.Reshape(output_shape)(self.dense(math.prod(output_shape))(outputs))
 
-    def layer(self, inputs, units):
+    def layer(self, inputs: Tensor, units: int) -> Tensor:
         """One hidden layer."""
         return self.dense(units, activation=self.activation)(inputs)
 
@@ -96,7 +99,7 @@ class Linear(MLP):
         initializer: Weights of dense layers at the start: uniform within 1/sqrt(inputs), or Keras's default.
     """
 
-    def __init__(self, initializer: Initializer = "fan_in_uniform"):
+    def __init__(self, initializer: Initializer = "fan_in_uniform") -> None:
         super().__init__(hidden=(), initializer=initializer)
 
 
@@ -111,10 +114,10 @@ class Gated(MLP):
         Tomczak and Welling, VAE with a VampPrior, 2018, section 5.
     """
 
-    def __init__(self, hidden: tuple[int, ...] = (300, 300), initializer: Initializer = "fan_in_uniform"):
+    def __init__(self, hidden: tuple[int, ...] = (300, 300), initializer: Initializer = "fan_in_uniform") -> None:
         super().__init__(hidden=hidden, initializer=initializer)
 
-    def layer(self, inputs, units):
+    def layer(self, inputs: Tensor, units: int) -> Tensor:
         return layers.Multiply()([self.dense(units)(inputs), self.dense(units, activation="sigmoid")(inputs)])
 
 
@@ -140,7 +143,7 @@ class Conv(Network):
         decoder_channels: int = 64,
         padding: Literal["same", "valid"] = "same",
         initializer: Initializer = "fan_in_uniform",
-    ):
+    ) -> None:
         self.hidden = _sizes(hidden)
         self.activation = activation
         self.dense_units = dense
@@ -148,7 +151,7 @@ class Conv(Network):
         self.padding = padding
         self.initializer = initializer
 
-    def encode(self, x, features):
+    def encode(self, x: Tensor, features: Tensor | None) -> Tensor:
         outputs = x
         if features is not None:  # as constant planes
             height, width, _ = x.shape[1:]
@@ -160,7 +163,7 @@ class Conv(Network):
         outputs = layers.Flatten()(outputs)
         return self.dense(self.dense_units, activation=self.activation)(outputs) if self.dense_units else outputs
 
-    def decode(self, z, output_shape):
+    def decode(self, z: Tensor, output_shape: tuple[int, ...]) -> Tensor:
         height, width, channels = output_shape
         factor = 2 ** len(self.hidden)
         if height % factor or width % factor:
@@ -175,7 +178,7 @@ class Conv(Network):
             outputs = self.block(convolution(outputs))
         return Conv2DTranspose(channels, 3, padding="same")(outputs)
 
-    def block(self, inputs):
+    def block(self, inputs: Tensor) -> Tensor:
         """What follows on each strided convolution."""
         return inputs
 
@@ -189,7 +192,7 @@ class ResNet(Conv):
         He et al., Deep Residual Learning, 2016, equation 1; Zhang et al., Fixup Initialization, 2019, section 3.
     """
 
-    def block(self, inputs):
+    def block(self, inputs: Tensor) -> Tensor:
         channels = inputs.shape[-1]
         change = layers.Conv2D(channels, 3, padding="same", activation=self.activation)(inputs)
         change = layers.Conv2D(channels, 3, padding="same", kernel_initializer="zeros")(change)
@@ -207,17 +210,18 @@ def get(identifier: Any, **options: Any) -> Network:
     """
     if isinstance(identifier, Network):
         return identifier
-    return named.make("network", identifier, NETWORKS, options)
+    made: Network = named.make("network", identifier, NETWORKS, options)
+    return made
 
 
 def build(
     network: Any,
-    event_shape: tuple,
+    event_shape: tuple[int, ...],
     latent_dim: int,
     *,
-    heads: dict[str, tuple] | None = None,
+    heads: dict[str, tuple[int, ...]] | None = None,
     code_activation: str = "linear",
-    param_shape: tuple | None = None,
+    param_shape: tuple[int, ...] | None = None,
     condition: Any = None,
     **options: Any,
 ) -> tuple[keras.Model, keras.Model]:
@@ -270,7 +274,14 @@ def build(
     return encoder, keras.Model(inputs, params, name="decoder")
 
 
-def build_latent(input_dim, latent_dim, *, hidden=(), activation="relu", initializer="fan_in_uniform"):
+def build_latent(
+    input_dim: int,
+    latent_dim: int,
+    *,
+    hidden: tuple[int, ...] = (),
+    activation: Activation = "relu",
+    initializer: Initializer = "fan_in_uniform",
+) -> tuple[keras.Model, keras.Model]:
     """Builds the encoder and the decoder of an upper stochastic layer: both mlps, from z to Gaussians.
 
     Args:
@@ -293,7 +304,7 @@ def build_latent(input_dim, latent_dim, *, hidden=(), activation="relu", initial
     """
     mlp = MLP(hidden, activation, initializer)
 
-    def network(inputs, units, heads, name):
+    def network(inputs: Tensor, units: tuple[int, ...], heads: dict[str, int], name: str) -> keras.Model:
         outputs = inputs
         for each in units:
             outputs = mlp.layer(outputs, each)
@@ -304,12 +315,12 @@ def build_latent(input_dim, latent_dim, *, hidden=(), activation="relu", initial
     return encoder, network(z, hidden[::-1], {"mean": input_dim, "log_var": input_dim}, "upper_decoder")
 
 
-def join(values: Any, features: Any) -> Any:
+def join(values: Tensor, features: Tensor | None) -> Tensor:
     """Vectors [b, n] with the features of a condition [b, k], if there is one, behind them."""
     return values if features is None else layers.Concatenate()([values, features])
 
 
-def _with_condition(inputs, condition):
+def _with_condition(inputs: Tensor, condition: Any) -> tuple[Any, Any]:
     """(what a model takes, the features of the condition [b, k] or None)."""
     if condition is None:
         return inputs, None
@@ -318,7 +329,7 @@ def _with_condition(inputs, condition):
     return [inputs, given], type(condition).from_config(config)(given)
 
 
-def _sizes(hidden):
+def _sizes(hidden: Sequence[int]) -> tuple[int, ...]:
     hidden = tuple(hidden)
     if not all(isinstance(size, int) and size >= 1 for size in hidden):
         raise InputError(f"Invalid value for argument `hidden`. Expected ints of at least 1. Received: hidden={hidden}")

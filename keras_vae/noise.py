@@ -23,7 +23,7 @@ class Noise(abc.ABC):
     """
 
     @abc.abstractmethod
-    def __call__(self, shape: tuple, stream: str) -> Tensor:
+    def __call__(self, shape: tuple[Any, ...], stream: str) -> Tensor:
         """Standard normals.
 
         Args:
@@ -35,7 +35,7 @@ class Noise(abc.ABC):
         """
 
     @abc.abstractmethod
-    def uniform(self, shape: tuple, stream: str) -> Tensor:
+    def uniform(self, shape: tuple[Any, ...], stream: str) -> Tensor:
         """Uniform numbers in [0, 1). Arguments and result as for standard normals."""
 
     def within(self, scope: str) -> "Noise":
@@ -44,14 +44,14 @@ class Noise(abc.ABC):
 
 
 class _Scoped(Noise):
-    def __init__(self, noise: Noise, scope: str):
+    def __init__(self, noise: Noise, scope: str) -> None:
         self.noise = noise
         self.scope = scope
 
-    def __call__(self, shape, stream):
+    def __call__(self, shape: tuple[Any, ...], stream: str) -> Tensor:
         return self.noise(shape, f"{self.scope}/{stream}")
 
-    def uniform(self, shape, stream):
+    def uniform(self, shape: tuple[Any, ...], stream: str) -> Tensor:
         return self.noise.uniform(shape, f"{self.scope}/{stream}")
 
 
@@ -72,16 +72,16 @@ class SeedNoise(Noise):
     False
     """
 
-    def __init__(self, seed: Tensor):
+    def __init__(self, seed: Tensor) -> None:
         self.seed = seed
 
-    def __call__(self, shape, stream):
+    def __call__(self, shape: tuple[Any, ...], stream: str) -> Tensor:
         return tf.random.stateless_normal(shape, seed=self._seed_of(stream), alg=RNG)
 
-    def uniform(self, shape, stream):
+    def uniform(self, shape: tuple[Any, ...], stream: str) -> Tensor:
         return tf.random.stateless_uniform(shape, seed=self._seed_of(stream), alg=RNG)
 
-    def _seed_of(self, stream):
+    def _seed_of(self, stream: str) -> Tensor:
         low, high = stream_number(stream) & 0x7FFFFFFF, stream_number(stream) >> 33
         return tf.bitwise.bitwise_xor(tf.cast(self.seed, tf.int32), tf.constant([low, high], tf.int32))
 

@@ -29,11 +29,11 @@ class Objective(keras.layers.Layer, abc.ABC):
     num_samples = 1
     term_names: tuple[str, ...] = ("loss", "reconstruction_loss", "kl_loss")
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
 
     @abc.abstractmethod
-    def terms(self, draws: Draws, decode: Callable, step: Tensor | None = None) -> dict[str, Tensor]:
+    def terms(self, draws: Draws, decode: Callable[[Tensor], Tensor], step: Tensor | None = None) -> dict[str, Tensor]:
         """The terms of each example.
 
         Args:
@@ -46,7 +46,7 @@ class Objective(keras.layers.Layer, abc.ABC):
         """
 
 
-def _terms(loss, log_likelihood, draws):
+def _terms(loss: Tensor, log_likelihood: Tensor, draws: Draws) -> dict[str, Tensor]:
     """The usual terms, of the loss [b] and log p(x|z) of the draws [s, b]."""
     return {"loss": loss, "reconstruction_loss": -ops.mean(log_likelihood, axis=0), "kl_loss": draws.kl_loss}
 
@@ -85,8 +85,8 @@ class ELBO(Objective):
     """
 
     def __init__(
-        self, beta: float = 1.0, warmup_steps: int = 0, cycle_steps: int = 0, free_bits: float = 0.0, **kwargs
-    ):
+        self, beta: float = 1.0, warmup_steps: int = 0, cycle_steps: int = 0, free_bits: float = 0.0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         values = {"beta": beta, "warmup_steps": warmup_steps, "cycle_steps": cycle_steps, "free_bits": free_bits}
         for name, value in values.items():
@@ -102,7 +102,7 @@ class ELBO(Objective):
         self.cycle_steps = cycle_steps
         self.free_bits = free_bits
 
-    def kl_weight(self, step=None):
+    def kl_weight(self, step: Tensor | None = None) -> Tensor:
         """Weight of the KL term at a training step, or in evaluation for None."""
         if not self.warmup_steps or step is None:
             return self.beta
@@ -110,14 +110,14 @@ class ELBO(Objective):
             step = step % self.cycle_steps
         return self.beta * ops.minimum(1.0, ops.cast(step, "float32") / self.warmup_steps)
 
-    def terms(self, draws, decode, step=None):
+    def terms(self, draws: Draws, decode: Callable[[Tensor], Tensor], step: Tensor | None = None) -> dict[str, Tensor]:
         groups = draws.kl_groups  # (b, g)
         if self.free_bits:
             groups = ops.maximum(groups, self.free_bits * ops.convert_to_tensor(draws.group_dims, "float32"))
         log_likelihood = decode(draws.z)
         return _terms(self.kl_weight(step) * ops.sum(groups, axis=-1) - log_likelihood[0], log_likelihood, draws)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "beta": self.beta,
@@ -149,7 +149,7 @@ class MIWAE(Objective):
         Rainforth et al., Tighter Variational Bounds are Not Necessarily Better, 2018, section 4.
     """
 
-    def __init__(self, m: int = 1, k: int = 50, **kwargs):
+    def __init__(self, m: int = 1, k: int = 50, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         for name, value in (("m", m), ("k", k)):
             if not (isinstance(value, int) and value >= 1):
@@ -160,19 +160,19 @@ class MIWAE(Objective):
         self.k = k
 
     @property
-    def num_samples(self):
+    def num_samples(self) -> int:
         return self.m * self.k
 
-    def terms(self, draws, decode, step=None):
+    def terms(self, draws: Draws, decode: Callable[[Tensor], Tensor], step: Tensor | None = None) -> dict[str, Tensor]:
         log_likelihood = decode(draws.z)
         log_weights = log_likelihood + draws.log_prior - draws.log_posterior  # (s, b)
         return _terms(-ops.mean(self.bounds(log_weights), axis=0), log_likelihood, draws)
 
-    def bounds(self, log_weights):
+    def bounds(self, log_weights: Tensor) -> Tensor:
         """log(1/k sum exp) of each group of k draws: [s, b] -> [m, b], nats."""
         return gaussian.log_mean_exp(ops.reshape(log_weights, (self.m, self.k, -1)), axis=1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "m": self.m, "k": self.k}
 
 
@@ -193,10 +193,10 @@ class IWAE(MIWAE):
         Burda et al., Importance Weighted Autoencoders, 2016, equation 8.
     """
 
-    def __init__(self, k: int = 50, **kwargs):
+    def __init__(self, k: int = 50, **kwargs: Any) -> None:
         super().__init__(m=1, k=k, **kwargs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {name: value for name, value in super().get_config().items() if name != "m"}
 
 
@@ -225,12 +225,12 @@ class DReG(IWAE):
         Tucker et al., Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives, 2019, equation 8.
     """
 
-    def terms(self, draws, decode, step=None):
-        weights = []  # normalised, [k, b]; filled in below, before the gradient of z needs them
+    def terms(self, draws: Draws, decode: Callable[[Tensor], Tensor], step: Tensor | None = None) -> dict[str, Tensor]:
+        weights: list[Tensor] = []  # normalised, [k, b]; filled in below, before the gradient of z needs them
 
         @tf.custom_gradient
-        def weighted_gradient(z):
-            def gradient(upstream):
+        def weighted_gradient(z: Tensor) -> Tensor:
+            def gradient(upstream: Tensor) -> Tensor:
                 return upstream * ops.reshape(weights[0], (*ops.shape(weights[0]), *(1,) * (len(z.shape) - 2)))
 
             return tf.identity(z), gradient
@@ -268,13 +268,13 @@ class BetaTC(Objective):
 
     couples_examples = True  # q(z) is estimated from the batch
 
-    def __init__(self, beta: float = 6.0, **kwargs):
+    def __init__(self, beta: float = 6.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not beta >= 0:
             raise ValueError(f"Invalid value for argument `beta`. Expected at least 0. Received: beta={beta}")
         self.beta = beta
 
-    def total_correlation(self, draws):
+    def total_correlation(self, draws: Draws) -> Tensor:
         """log q(z) - sum_j log q(z_j) of each draw, by the batch: float [s, b], nats."""
         if not isinstance(draws.posterior, DiagonalGaussian):
             raise InputError(
@@ -291,16 +291,16 @@ class BetaTC(Objective):
         marginals = ops.logsumexp(by_dimension, axis=-2) - log_images
         return joint - ops.sum(marginals, axis=-1)
 
-    def terms(self, draws, decode, step=None):
+    def terms(self, draws: Draws, decode: Callable[[Tensor], Tensor], step: Tensor | None = None) -> dict[str, Tensor]:
         log_likelihood = decode(draws.z)
         elbo = log_likelihood[0] - draws.kl_loss
         return _terms((self.beta - 1.0) * self.total_correlation(draws)[0] - elbo, log_likelihood, draws)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "beta": self.beta}
 
 
-def _of_all_replicas(value):
+def _of_all_replicas(value: Tensor) -> Tensor:
     """`value` [b, ...] of this replica and of all others, joined along the first axis."""
     replica = tf.distribute.get_replica_context()
     if replica is None or replica.num_replicas_in_sync == 1:
@@ -325,4 +325,5 @@ def get(identifier: Any, **options: Any) -> Objective:
     """
     if isinstance(identifier, Objective):
         return identifier
-    return named.make("objective", identifier, OBJECTIVES, options)
+    made: Objective = named.make("objective", identifier, OBJECTIVES, options)
+    return made

@@ -25,11 +25,11 @@ class Posterior(keras.layers.Layer, abc.ABC):
     `heads` are the encoder's outputs, each [b, ...], in the order of `head_shapes`. The first has the shape of z.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
 
     @abc.abstractmethod
-    def head_shapes(self, latent_shape: tuple) -> dict[str, tuple]:
+    def head_shapes(self, latent_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
         """What an encoder must return: name of each head -> its shape, without the batch.
 
         Args:
@@ -57,12 +57,12 @@ class Posterior(keras.layers.Layer, abc.ABC):
     def mean(self, heads: Sequence[Tensor]) -> Tensor:
         """The code without noise, float [b, d]: what is decoded to a reconstruction."""
 
-    def build(self, head_shapes: Sequence[tuple]) -> None:
+    def build(self, head_shapes: Sequence[tuple[Any, ...]]) -> None:
         """Builds the posterior for heads of these shapes, each (None, ...), as `head_shapes` says."""
         self.latent_shape = tuple(head_shapes[0][1:])
         self.built = True
 
-    def build_from_config(self, config: dict) -> None:
+    def build_from_config(self, config: dict[str, Any]) -> None:
         """Nothing: a loaded posterior is built by its model, which has the encoder."""
 
     def in_float32(self, heads: Sequence[Tensor]) -> list[Tensor]:
@@ -91,7 +91,7 @@ class DiagonalGaussian(Posterior):
         Kingma and Welling, Auto-Encoding Variational Bayes, 2014, section 2.4 and equation 10.
     """
 
-    def head_shapes(self, latent_shape):
+    def head_shapes(self, latent_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
         return {"z_mean": tuple(latent_shape), "z_log_var": tuple(latent_shape)}
 
     def parameters(self, heads: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -99,17 +99,17 @@ class DiagonalGaussian(Posterior):
         z_mean, z_log_var = self.in_float32(heads)
         return z_mean, gaussian.bounded(z_log_var)
 
-    def sample(self, heads, num_samples, noise):
+    def sample(self, heads: Sequence[Tensor], num_samples: int, noise: Noise) -> tuple[Tensor, Tensor]:
         z_mean, z_log_var = self.parameters(heads)
         eps = noise((num_samples, tf.shape(z_mean)[0], *z_mean.shape[1:]), "posterior")
         log_q = -0.5 * _sum_event(gaussian.LOG_2PI + z_log_var + ops.square(eps))
         return z_mean + ops.exp(0.5 * z_log_var) * eps, log_q
 
-    def log_prob(self, z, heads):
+    def log_prob(self, z: Tensor, heads: Sequence[Tensor]) -> Tensor:
         z_mean, z_log_var = self.parameters(heads)
         return -0.5 * _sum_event(gaussian.LOG_2PI + z_log_var + ops.square(z - z_mean) * ops.exp(-z_log_var))
 
-    def mean(self, heads):
+    def mean(self, heads: Sequence[Tensor]) -> Tensor:
         return self.in_float32(heads)[0]
 
 
@@ -130,7 +130,7 @@ class FullCovariance(Posterior):
         Kingma and Welling, An Introduction to Variational Autoencoders, 2019, section 2.5.1 and algorithm 2.
     """
 
-    def head_shapes(self, latent_shape):
+    def head_shapes(self, latent_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
         (latent_dim,) = latent_shape
         return {"z_mean": (latent_dim,), "z_factor": (latent_dim and latent_dim * (latent_dim + 1) // 2,)}
 
@@ -148,19 +148,19 @@ class FullCovariance(Posterior):
         factor = ops.reshape(ops.take(padded, places.reshape(-1), axis=-1), (-1, latent_dim, latent_dim))
         return z_mean, factor + ops.exp(0.5 * log_squares)[..., None] * np.eye(latent_dim, dtype="float32"), log_squares
 
-    def sample(self, heads, num_samples, noise):
+    def sample(self, heads: Sequence[Tensor], num_samples: int, noise: Noise) -> tuple[Tensor, Tensor]:
         z_mean, factor, log_squares = self.parameters(heads)
         eps = noise((num_samples, tf.shape(z_mean)[0], z_mean.shape[-1]), "posterior")
         z = z_mean + ops.einsum("bij,sbj->sbi", factor, eps)
         return z, -0.5 * ops.sum(gaussian.LOG_2PI + log_squares + ops.square(eps), axis=-1)
 
-    def log_prob(self, z, heads):
+    def log_prob(self, z: Tensor, heads: Sequence[Tensor]) -> Tensor:
         z_mean, factor, log_squares = self.parameters(heads)
         eps = ops.solve_triangular(factor, ops.transpose(z - z_mean, (1, 2, 0)), lower=True)  # (b, d, s)
         constant = ops.sum(gaussian.LOG_2PI + log_squares, axis=-1)
         return -0.5 * (constant + ops.transpose(ops.sum(ops.square(eps), axis=1)))
 
-    def mean(self, heads):
+    def mean(self, heads: Sequence[Tensor]) -> Tensor:
         return self.in_float32(heads)[0]
 
 
@@ -180,4 +180,5 @@ def get(identifier: Any, **options: Any) -> Posterior:
     """
     if isinstance(identifier, Posterior):
         return identifier
-    return named.make("posterior", identifier, POSTERIORS, options)
+    made: Posterior = named.make("posterior", identifier, POSTERIORS, options)
+    return made

@@ -21,17 +21,17 @@ class Prior(keras.layers.Layer, abc.ABC):
     A subclass gives `log_prob` and `sample`. Where KL(q || p) has a closed form, `keras_vae.kl` knows it.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
 
-    def bind(self, encoder: Any, event_shape: tuple, posterior: Posterior) -> None:
+    def bind(self, encoder: Any, event_shape: tuple[int, ...], posterior: Posterior) -> None:
         """Tells the prior what gives q(z|x), before it is built. Most priors do not ask."""
 
-    def build(self, input_shape: tuple) -> None:
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         self.latent_dim = input_shape[-1]
         self.built = True
 
-    def build_from_config(self, config: dict) -> None:
+    def build_from_config(self, config: dict[str, Any]) -> None:
         """Nothing: a loaded prior is built by its model, which has the encoder."""
 
     @abc.abstractmethod
@@ -71,10 +71,10 @@ class StandardNormal(Prior):
         Kingma and Welling, Auto-Encoding Variational Bayes, 2014, section 3.
     """
 
-    def log_prob(self, z):
+    def log_prob(self, z: Tensor) -> Tensor:
         return gaussian.log_prob(x=z, mean=ops.zeros_like(z), log_var=ops.zeros_like(z))
 
-    def sample(self, num_samples, noise=None):
+    def sample(self, num_samples: int, noise: Noise | int | None = None) -> Tensor:
         return noises.get(noise)((1, num_samples, self.latent_dim), "prior")[0]
 
 
@@ -85,10 +85,10 @@ class Mixture(Prior):
     def components(self) -> tuple[Tensor, Tensor, Tensor]:
         """The mixture: logits of the weights, float [K], means [K, d], log_vars [K, d]."""
 
-    def log_prob(self, z):
+    def log_prob(self, z: Tensor) -> Tensor:
         return gaussian.mixture_log_prob(z, *self.components())
 
-    def sample(self, num_samples, noise=None):
+    def sample(self, num_samples: int, noise: Noise | int | None = None) -> Tensor:
         noise = noises.get(noise)
         logits, means, log_vars = self.components()
         chosen = choose(ops.softmax(logits), num_samples, noise)
@@ -118,11 +118,11 @@ class GaussianMixture(Mixture):
         et al., Deep Unsupervised Clustering with Gaussian Mixture VAEs, 2016.
     """
 
-    def __init__(self, num_components: int = 500, **kwargs):
+    def __init__(self, num_components: int = 500, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.num_components = _at_least_one(num_components)
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         super().build(input_shape)
         shape = (self.num_components, self.latent_dim)
         self.logits = self.add_weight(name="logits", shape=shape[:1], initializer="zeros")
@@ -152,10 +152,10 @@ class GaussianMixture(Mixture):
         for weight, value in ((self.logits, logits), (self.means, means), (self.log_vars, log_vars)):
             weight.assign(value)
 
-    def components(self):
+    def components(self) -> tuple[Tensor, Tensor, Tensor]:
         return tuple(map(ops.convert_to_tensor, (self.logits, self.means, self.log_vars)))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_components": self.num_components}
 
 
@@ -181,18 +181,19 @@ class VampPrior(Prior):
         Tomczak and Welling, VAE with a VampPrior, 2018, equation 9.
     """
 
-    def __init__(self, num_components: int = 500, **kwargs):
+    def __init__(self, num_components: int = 500, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.num_components = _at_least_one(num_components)
         self._encode: Any = None
+        self._posterior: Any = None
 
-    def bind(self, encoder, event_shape, posterior):
+    def bind(self, encoder: Any, event_shape: tuple[int, ...], posterior: Posterior) -> None:
         self._pseudo_shape = tuple(event_shape)
         # encoder and posterior belong to the model, and in a function their weights are not counted as ours
         self._encode = lambda x: encoder(x, training=False)
         self._posterior = lambda: posterior
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         super().build(input_shape)
         if self._encode is None:
             raise ValueError(
@@ -212,7 +213,7 @@ class VampPrior(Prior):
         """What the encoder returns for the pseudo-inputs, each [K, ...]."""
         return list(self._encode(ops.convert_to_tensor(self.pseudo_inputs)))
 
-    def log_prob(self, z):
+    def log_prob(self, z: Tensor) -> Tensor:
         posterior, heads = self._posterior(), self.heads()
         if isinstance(posterior, DiagonalGaussian):  # in two matrix products
             return gaussian.mixture_log_prob(z, ops.zeros((self.num_components,)), *posterior.parameters(heads))
@@ -220,13 +221,13 @@ class VampPrior(Prior):
         log_q = posterior.log_prob(ops.repeat(each, self.num_components, axis=1), heads)  # (n, K)
         return ops.reshape(gaussian.log_mean_exp(log_q, axis=-1), ops.shape(z)[:-1])
 
-    def sample(self, num_samples, noise=None):
+    def sample(self, num_samples: int, noise: Noise | int | None = None) -> Tensor:
         noise = noises.get(noise)
         chosen = choose(ops.full((self.num_components,), 1.0 / self.num_components), num_samples, noise)
         heads = [ops.take(head, chosen, axis=0) for head in self.heads()]
         return self._posterior().sample(heads, 1, noise.within("prior"))[0][0]
 
-    def frozen(self):
+    def frozen(self) -> Prior:
         posterior = self._posterior()
         if not isinstance(posterior, DiagonalGaussian):
             return self
@@ -235,7 +236,7 @@ class VampPrior(Prior):
         mixture.set_components(ops.zeros((self.num_components,)), *posterior.parameters(self.heads()))
         return mixture
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_components": self.num_components}
 
 
@@ -244,7 +245,7 @@ def choose(weights: Tensor, num_samples: int, noise: Noise) -> Tensor:
     return tf.searchsorted(tf.cumsum(weights)[:-1], noise.uniform((1, num_samples), "component")[0], side="right")
 
 
-def _at_least_one(num_components):
+def _at_least_one(num_components: int) -> int:
     if not (isinstance(num_components, int) and num_components >= 1):
         raise ValueError(
             "Invalid value for argument `num_components`. Expected an int of at least 1. "
@@ -264,4 +265,5 @@ def get(identifier: Any, **options: Any) -> Prior:
     """
     if isinstance(identifier, Prior):
         return identifier
-    return named.make("prior", identifier, PRIORS, options)
+    made: Prior = named.make("prior", identifier, PRIORS, options)
+    return made
