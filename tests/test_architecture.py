@@ -90,3 +90,82 @@ def test_configuration_is_standard_library_only(module):
 def test_the_checks_above_see_the_imports():
     assert {"gaussian"} <= ARROWS["likelihoods"] and {"layers", "likelihoods", "config"} <= ARROWS["models"]
     assert "gaussian" in reachable("models") and "keras" in OUTSIDE["networks"]
+
+
+# -- private API of Keras and TensorFlow -------------------------------------------------------------------------
+
+PRIVATE = PACKAGE / "keras_private.py"
+TREES = {file: ast.parse(file.read_text()) for file in FILES}
+
+
+def is_private(name):
+    return name.startswith("_") and not name.endswith("__")
+
+
+def own_names(trees):
+    """Private names that the package makes itself: functions, classes, and attributes that are assigned."""
+    found = set()
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.attr)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return {name for name in found if is_private(name)}
+
+
+def private_uses(tree, own):
+    """Private API of others in a module: an attribute by name or by a string, and what is imported from inside."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_private(node.attr) and node.attr not in own | {"_exit"}:
+            yield ast.unparse(node)
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("getattr", "hasattr", "setattr"):
+            if isinstance(node.args[1], ast.Constant) and is_private(node.args[1].value):
+                yield ast.unparse(node)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            inside = ("keras.src", "keras._tf_keras", "tensorflow.python", "tensorflow._api", "tf_keras")
+            yield from (name for name in modules if name.startswith(inside))
+        elif isinstance(node, ast.Constant) and node.value == "seed_generator_state":  # a name that Keras gives
+            yield node.value
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file != PRIVATE], ids=lambda file: file.stem)
+def test_private_api_is_used_in_one_module_alone(file):
+    assert not list(private_uses(TREES[file], own_names(TREES.values())))
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "model._loss_tracker.reset_state()",
+        "getattr(model, '_compile_metrics', None)",
+        "from tensorflow.python.eager import context",
+        "import keras.src.backend",
+        "[v for v in model.variables if v.path.endswith('seed_generator_state')]",
+    ],
+)
+def test_the_check_for_private_api_sees_it(planted):
+    assert list(private_uses(ast.parse(planted), own_names(TREES.values())))
+
+
+def test_every_use_of_private_api_says_where_it_was_tried_and_what_happens_without():
+    for node in TREES[PRIVATE].body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            assert all(words in ast.get_docstring(node) for words in ("Tried with", "Without it")), node.name
+    assert len(list(private_uses(TREES[PRIVATE], set()))) >= 4
+
+
+def test_no_private_name_of_ours_hides_one_of_keras():
+    """A method or an attribute of ours that Keras has as well, and calls, would be private API without being seen."""
+    import keras
+
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    plain = (model, model.layers[0], keras.callbacks.Callback())
+    of_keras = {name for each in plain for name in (*dir(each), *vars(each)) if is_private(name)}
+    assert {"_flatten_layers", "_input_spec"} <= of_keras
+    folders = ("train", "models", "layers", "priors", "posteriors", "likelihoods", "objectives", "conditions")
+    ours = own_names(tree for file, tree in TREES.items() if module_of(file) in (*folders, "callbacks", "checkpoints"))
+    assert not ours & of_keras

@@ -4,10 +4,11 @@ import hashlib
 import math
 from contextlib import contextmanager
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vae import installed, kl, objectives, posteriors
+from keras_vae import installed, keras_private, kl, objectives, posteriors
 from keras_vae.config import InputError
 from keras_vae.evaluation import latents, marginal
 
@@ -235,7 +236,7 @@ def has_likelihood(model, images):
 @contextmanager
 def fixed_noise(model, seed):
     """While it is entered, the layers of a model draw what `seed` says; afterwards they go on as if nothing was."""
-    states = [variable for variable in model.variables if variable.path.endswith("seed_generator_state")]
+    states = _noise_states(model)
     before = [state.numpy() for state in states]
     for index, state in enumerate(states):
         state.assign(np.array([seed, index], state.dtype))
@@ -244,6 +245,13 @@ def fixed_noise(model, seed):
     finally:
         for state, value in zip(states, before, strict=True):
             state.assign(value)
+
+
+def _noise_states(model):
+    """The variables in which the layers of a model, however deep, hold where their noise is."""
+    attributes = [list(vars(layer).values()) for layer in (model, *keras_private.layers_of(model))]
+    found = [part for part in keras.tree.flatten(attributes) if isinstance(part, keras.random.SeedGenerator)]
+    return [variable for variable in model.variables if any(variable is generator.state for generator in found)]
 
 
 def standard_error(values):

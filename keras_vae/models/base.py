@@ -184,7 +184,7 @@ class LatentModel(Trainer):
         shape, dtype = self.condition.event_shape, self.condition.event_dtype
         return [x, tf.TensorSpec((None, *shape), dtype, self.condition.field)]
 
-    def _example_batch(self):
+    def example_batch(self):
         if not self.built:
             return None
         batch = tf.nest.map_structure(lambda spec: tf.zeros((1, *spec.shape[1:]), spec.dtype), self._specs_of_call())

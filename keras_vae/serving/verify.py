@@ -13,11 +13,11 @@ import tempfile
 import types
 
 if __name__ == "__main__":
-    # TensorFlow by itself would import keras. Of keras_vae there are the modules beside this script alone, which must
-    # not hide others of the same name.
+    # TensorFlow by itself would import keras. Of keras_vae there are modules that do without, and not `__init__`; those
+    # beside this script must not hide others of the same name.
     folder = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [entry for entry in sys.path if entry != folder]
-    for name, path in (("keras_vae", []), ("keras_vae.serving", [folder])):
+    for name, path in (("keras_vae", [os.path.dirname(folder)]), ("keras_vae.serving", [folder])):
         sys.modules[name] = types.ModuleType(name)
         sys.modules[name].__path__ = path
     sys.modules["keras"] = None  # type: ignore[assignment]  # importing it now fails
@@ -25,8 +25,9 @@ if __name__ == "__main__":
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorflow.core.protobuf import config_pb2, saved_model_pb2
+from tensorflow.core.protobuf import saved_model_pb2
 
+from keras_vae import keras_private
 from keras_vae.serving import operations
 from keras_vae.serving.requests import (
     golden_arrays,
@@ -169,7 +170,7 @@ class Model:
         meta_graph = _read_saved_model(path).meta_graphs[0]
         with tf.Graph().as_default() as graph:
             # on the CPU, where it is served, also beside a process that holds the GPU
-            self._session = tf.compat.v1.Session(graph=graph, config=config_pb2.ConfigProto(device_count={"GPU": 0}))
+            self._session = tf.compat.v1.Session(graph=graph, config=tf.compat.v1.ConfigProto(device_count={"GPU": 0}))
             saver = tf.compat.v1.train.import_meta_graph(meta_graph)
             with _plainly_named(path) as plain:
                 saver.restore(self._session, os.path.join(plain, "variables", "variables"))
@@ -189,11 +190,9 @@ class Model:
         names = self.signatures[signature]
         key = (signature, *request)
         if key not in self._calls:
-            options = config_pb2.CallableOptions()
-            options.feed.extend(names.inputs[name].name for name in request)
-            options.fetch.extend(info.name for info in names.outputs.values())
-            # Session.run would compare the shapes in Python, before the graph sees them, which the server does not
-            self._calls[key] = self._session._make_callable_from_options(options)
+            feeds = [names.inputs[name].name for name in request]
+            fetches = [info.name for info in names.outputs.values()]
+            self._calls[key] = keras_private.unchecked_call(self._session, feeds, fetches)
         return dict(zip(names.outputs, self._calls[key](*request.values()), strict=True))
 
 

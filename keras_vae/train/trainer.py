@@ -6,13 +6,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_vae import keras_private
 from keras_vae.train import runners
 from keras_vae.train.compiled import CompiledSteps
 from keras_vae.train.replicas import distributed_function, refuse_under_strategy
 from keras_vae.train.step import NON_FINITE, UNSUPPORTED, TrainStep, only
 
 
-class Trainer(TrainStep):
+class Trainer(keras_private.BuildsFromExample, TrainStep):
     """Keras's contract of training and evaluation. `runners` says how the steps are run.
 
     What `fit` chooses for itself is forgotten when it is over, also when it raises.
@@ -256,19 +257,10 @@ class Trainer(TrainStep):
         elif self.test_function is None or force:
             self.test_function = distributed_function(self, self.test_step)
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        # Keras would average the first batch over the replicas, which fails where their shares differ in size
-        example = self._example_batch()
-        super()._maybe_symbolic_build(*((iterator, data_batch) if example is None else (None, example)))
-
     # -- what a model says ----------------------------------------------------------------------------------------
 
     def _check_data(self, x, y=None):
         """Refuses data that can be seen to be wrong before any work starts. Builds the model where it can."""
-
-    def _example_batch(self):
-        """A batch of one example, as `fit` takes it, with which Keras can build; None where that is not known yet."""
-        return None
 
 
 class _Epochs(keras.callbacks.Callback):
