@@ -7,10 +7,13 @@ A card is a dict for JSON: `protocol`, what two results must share to be compare
 import csv
 import io
 import math
+from collections.abc import Sequence
+from typing import Any
 
 from keras_vae.config import InputError
 from keras_vae.presets import command
 
+Card = dict[str, Any]
 NATS = "nats per image"
 SHARE = "share of images"
 # result -> (unit, what it is); a result that ends in one of SUFFIXES is explained there
@@ -54,7 +57,7 @@ SUFFIXES = {
 }
 
 
-def load(run):
+def load(run: Any) -> Card:
     """The content of a run's evaluation.json.
 
     Args:
@@ -63,7 +66,7 @@ def load(run):
     Raises:
         InputError: if there is none, or a damaged one, or one of an earlier version, which does not say enough.
     """
-    card = run.read_card()
+    card: Card | None = run.read_card()
     if card is None or "estimator" not in card["protocol"] or "loss" not in card["model"]:
         raise InputError(
             f"{run.path / 'evaluation.json'} is not {'there' if card is None else 'complete'}. Write it with: "
@@ -72,13 +75,13 @@ def load(run):
     return card
 
 
-def unit(name):
+def unit(name: str) -> str:
     """The unit of a result."""
     known = MEANINGS.get(name) or next((text for suffix, text in SUFFIXES.items() if name.endswith(suffix)), ("", ""))
     return known[0]
 
 
-def pixels(binarization, event_shape=None):
+def pixels(binarization: str, event_shape: Sequence[int] | None = None) -> str:
     """What the values are that a model sees, in words.
 
     Args:
@@ -95,11 +98,11 @@ def pixels(binarization, event_shape=None):
         return f"{binarization} binarisation"
     if event_shape is not None and len(event_shape) != 3:
         return "values as they are"
-    channels = event_shape and event_shape[-1]
+    channels = event_shape[-1] if event_shape else 0
     return {1: "grey pixels", 3: "colour pixels"}.get(channels, "pixels as they are")
 
 
-def ordered(results):
+def ordered(results: dict[str, Any]) -> dict[str, Any]:
     """Results with those that explain another, such as its standard error, behind that one."""
     explaining = {name: [name + suffix for suffix in SUFFIXES if name + suffix in results] for name in results}
     explained = set().union(*explaining.values()) if results else set()
@@ -107,7 +110,7 @@ def ordered(results):
     return {name: results[name] for name in dict.fromkeys([*names, *results])}
 
 
-def rows(card):
+def rows(card: Card) -> list[tuple[str, str, str]]:
     """The results of a card as strings: (name, value, unit)."""
     found = []
     for name, value in ordered(card["results"]).items():
@@ -122,7 +125,7 @@ def rows(card):
     return found
 
 
-def number(value):
+def number(value: Any) -> str:
     """A value, or a list of them, as people read it: whole numbers with commas, others with two decimals or more."""
     if isinstance(value, list):
         return ", ".join(map(number, value))
@@ -131,7 +134,9 @@ def number(value):
     return f"{value:.4g}" if abs(value) < 1 else f"{value:.2f}"
 
 
-def compare(cards, allow_mixed=False, differences_to_first=None):
+def compare(
+    cards: dict[str, Card], allow_mixed: bool = False, differences_to_first: dict[str, Any] | None = None
+) -> list[list[str]]:
     """One table of several cards.
 
     Args:
@@ -174,7 +179,7 @@ def compare(cards, allow_mixed=False, differences_to_first=None):
     return table
 
 
-def paired(cards, estimates):
+def paired(cards: dict[str, Card], estimates: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """How the likelihoods of runs differ from that of the first one, image by image.
 
     The images differ among each other far more than the models do. The standard error of a difference over the same
@@ -203,18 +208,18 @@ def paired(cards, estimates):
     return found
 
 
-def _same_images(cards, *runs):
+def _same_images(cards: dict[str, Card], *runs: str) -> bool:
     """Whether runs were scored on the same pixels."""
     images = [[cards[run]["protocol"].get(name) for name in ("pixels_sha256", "nll_images", "given")] for run in runs]
     return None not in images[0][:2] and all(each == images[0] for each in images)
 
 
-def mixed(cards):
+def mixed(cards: dict[str, Card]) -> list[str]:
     """What differs between the protocols of cards: list of "name: value in run, value in run"."""
     keys = sorted(set().union(*(card["protocol"] for card in cards.values())))
     differences = []
     for key in keys:
-        values = {}
+        values: dict[str, list[str]] = {}
         for run, card in cards.items():
             values.setdefault(str(card["protocol"].get(key)), []).append(run)
         if len(values) > 1:
@@ -222,7 +227,7 @@ def mixed(cards):
     return differences
 
 
-def written(table, format):
+def written(table: list[list[str]], format: str) -> str:
     """A table of strings as text, csv or markdown."""
     if format == "csv":
         text = io.StringIO()

@@ -1,11 +1,13 @@
 """All use of private API of Keras and TensorFlow.
 
 Each says on which versions it was tried, why no public way does, and what happens without it; any other in the package
-is found by `tests/test_architecture.py`. Nothing is imported here: `serving/verify.py` runs without Keras.
+is found by `tests/test_architecture.py`. Nothing of theirs is imported here: `serving/verify.py` runs without Keras.
 """
 
+from typing import Any
 
-def layers_of(model):
+
+def layers_of(model: Any) -> list[Any]:
     """All layers of a model, however deep, without the model.
 
     Tried with Keras 3.8 to 3.16. `Model.layers` gives those of one level: not what is inside a layer, such as the

@@ -248,7 +248,7 @@ def get_preset(name):
     return PRESETS[name]
 
 
-def command(*words):
+def command(*words: object) -> str:
     """A command of this package as a shell takes it.
 
     Example:

@@ -1,11 +1,15 @@
 """The card of a model: its results with all that a reader has to know about them."""
 
+from typing import Any
+
 from keras_vae import registry
 from keras_vae.cards import unit
 from keras_vae.evaluation.scores import given, has_likelihood, loss_batch
 
 
-def card(model, images, results, *, protocol, versions):
+def card(
+    model: Any, images: Any, results: dict[str, Any], *, protocol: dict[str, Any], versions: dict[str, str]
+) -> dict[str, Any]:
     """Puts results and what they mean into one dict.
 
     Args:
@@ -44,7 +48,7 @@ def card(model, images, results, *, protocol, versions):
     }
 
 
-def loss_meaning(model, images):
+def loss_meaning(model: Any, images: Any) -> str:
     """What the loss of a model is: called the negative ELBO only if it is one."""
     objective = getattr(model, "objective", None)
     if objective is None:
@@ -63,7 +67,7 @@ def loss_meaning(model, images):
     )
 
 
-def _settings(objective):
+def _settings(objective: Any) -> dict[str, Any]:
     """The numbers that an objective was made with: name -> number."""
     options = registry.options_of(objective)
     return {name: value for name, value in options.items() if type(value) in (int, float)}

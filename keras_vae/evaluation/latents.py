@@ -1,13 +1,16 @@
 """What the latents of many images say: arrays in, numbers out."""
 
+from typing import Any
+
 import numpy as np
 
 from keras_vae import installed
 
+Array = np.ndarray[Any, Any]
 ACTIVE_UNIT_VARIANCE = 0.01  # Burda et al., Importance Weighted Autoencoders, 2016, section 5.2
 
 
-def active_units(z_mean):
+def active_units(z_mean: Any) -> Array:
     """Which latent dimensions depend on the image: Var_x(E[z|x]) > 0.01.
 
     Args:
@@ -26,10 +29,10 @@ def active_units(z_mean):
     Reference:
         Burda et al., Importance Weighted Autoencoders, 2016, section 5.2.
     """
-    return np.var(z_mean, axis=0) > ACTIVE_UNIT_VARIANCE
+    return np.asarray(np.var(z_mean, axis=0) > ACTIVE_UNIT_VARIANCE)
 
 
-def aggregate_posterior(z_mean, z_log_var, prior_samples):
+def aggregate_posterior(z_mean: Any, z_log_var: Any, prior_samples: Any) -> dict[str, float]:
     """Compares the moments of the aggregate posterior q(z) = 1/n sum_i q(z|x_i) with those of the prior.
 
     Where they are far apart, decoded draws from the prior are not what the decoder was trained on.
@@ -71,16 +74,16 @@ def aggregate_posterior(z_mean, z_log_var, prior_samples):
     }
 
 
-def _covariance(values):
+def _covariance(values: Any) -> Array:
     return np.atleast_2d(np.cov(values, rowvar=False, bias=True))
 
 
-def _correlation(covariance):
+def _correlation(covariance: Any) -> Array:
     std = np.sqrt(np.diag(covariance))
-    return covariance / np.maximum(np.outer(std, std), 1e-12)
+    return np.asarray(covariance / np.maximum(np.outer(std, std), 1e-12))
 
 
-def probe_accuracies(train_codes, train_labels, test_codes, test_labels):
+def probe_accuracies(train_codes: Any, train_labels: Any, test_codes: Any, test_labels: Any) -> dict[str, float]:
     """How much of the classes is in the codes: a linear classifier and the nearest neighbour.
 
     Args:

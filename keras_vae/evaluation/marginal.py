@@ -5,11 +5,19 @@ log p(z) - log r(z|x) [s, b] of the distribution r that z was drawn from. With i
 p(x|z) p(z) / r(z|x), whatever r: `posterior_proposal` takes r = q(z|x), `prior_proposal` r = p(z).
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from keras_vae import posteriors
 from keras_vae.noise import SeedNoise
+from keras_vae.posteriors import Posterior
+
+Tensor = Any
+Array = np.ndarray[Any, Any]
+Arrays = dict[str, Array]
 
 ROWS = 1000  # images times samples decoded at a time: their activations stay in the processor's cache
 CHUNKS_AT_ONCE = 4  # so that no core waits for another at the end of each operation
@@ -17,7 +25,9 @@ ROWS_IN_A_CALL = 100_000  # about a second's work; between two calls it can be s
 BOUND_SIZES = (1, 10, 100, 1000, 5000)
 
 
-def posterior_proposal(encode, log_prior, posterior="diagonal_gaussian"):
+def posterior_proposal(
+    encode: Callable[..., Any], log_prior: Callable[..., Any], posterior: Posterior | str = "diagonal_gaussian"
+) -> Callable[[Any], Callable[[int, Any], tuple[Tensor, Tensor]]]:
     """Proposes z ~ q(z|x): importance sampling.
 
     Args:
@@ -35,10 +45,10 @@ def posterior_proposal(encode, log_prior, posterior="diagonal_gaussian"):
 
     posterior = posteriors.get(posterior)
 
-    def propose(x):
+    def propose(x: Tensor) -> Callable[[int, Any], tuple[Tensor, Tensor]]:
         heads = encode(x)
 
-        def draw(num_samples, seed):
+        def draw(num_samples: int, seed: Any) -> tuple[Tensor, Tensor]:
             z, log_posterior = posterior.sample(heads, num_samples, SeedNoise(seed))
             return z, log_prior(z) - log_posterior
 
@@ -47,7 +57,7 @@ def posterior_proposal(encode, log_prior, posterior="diagonal_gaussian"):
     return propose
 
 
-def prior_proposal(sample_prior):
+def prior_proposal(sample_prior: Any) -> Callable[[Any], Callable[[int, Any], tuple[Tensor, Tensor]]]:
     """Proposes z ~ p(z), whatever the image: direct Monte Carlo, which needs far more samples.
 
     Args:
@@ -60,8 +70,8 @@ def prior_proposal(sample_prior):
         Doersch, Tutorial on Variational Autoencoders, 2016, equation 3 and below.
     """
 
-    def propose(x):
-        def draw(num_samples, seed):
+    def propose(x: Tensor) -> Callable[[int, Any], tuple[Tensor, Tensor]]:
+        def draw(num_samples: int, seed: Any) -> tuple[Tensor, Tensor]:
             batch_size = tf.nest.flatten(x)[0].shape[0]
             z = sample_prior(num_samples * batch_size, SeedNoise(seed))
             z = tf.reshape(z, (num_samples, batch_size, z.shape[-1]))
@@ -73,8 +83,17 @@ def prior_proposal(sample_prior):
 
 
 def estimate(
-    images, *, propose, log_likelihood, num_samples, seed=0, batch_size=None, chunk=None, done=None, on_batch=None
-):
+    images: Any,
+    *,
+    propose: Any,
+    log_likelihood: Tensor,
+    num_samples: int,
+    seed: Any = 0,
+    batch_size: int | None = None,
+    chunk: Any = None,
+    done: dict[str, Any] | None = None,
+    on_batch: Callable[[dict[str, Any]], None] | None = None,
+) -> Arrays:
     """Estimates log p(x) of each image: a lower bound in expectation, tighter with more samples.
 
     Memory does not grow with the number of images, and with the number of samples only by the weights of one batch.
@@ -104,10 +123,10 @@ def estimate(
     num_chunks = -(-num_samples // chunk)
 
     @tf.function(autograph=False)
-    def batch_log_weights(x, first_image):
+    def batch_log_weights(x: Tensor, first_image: Any) -> Tensor:
         draw = propose(x)
 
-        def chunk_log_weights(index):
+        def chunk_log_weights(index: Any) -> Tensor:
             z, log_ratio = draw(chunk, tf.random.fold_in(tf.random.fold_in([seed, 0], first_image), index))
             return log_likelihood(x, z) + log_ratio  # (s, b)
 
@@ -127,7 +146,7 @@ def estimate(
     return results
 
 
-def summarise(log_weights):
+def summarise(log_weights: Array) -> Arrays:
     """What the log-weights [k, b] of b images say: the dict of `estimate`."""
     num_samples = len(log_weights)
     highest = log_weights.max(axis=0)
@@ -139,25 +158,34 @@ def summarise(log_weights):
     }
 
 
-def bound_sizes(num_samples):
+def bound_sizes(num_samples: int) -> list[int]:
     """The numbers of samples for which `estimate` gives a bound."""
     return [size for size in BOUND_SIZES if size <= num_samples]
 
 
-def _grouped_bound(log_weights, size):
+def _grouped_bound(log_weights: Array, size: int) -> Array:
     groups = len(log_weights) // size
     grouped = log_weights[: groups * size].reshape(groups, size, -1)
-    return _log_mean_exp(grouped, axis=1).mean(axis=0)
+    return np.asarray(_log_mean_exp(grouped, axis=1).mean(axis=0))
 
 
-def _log_mean_exp(log_weights, axis):
+def _log_mean_exp(log_weights: Array, axis: int) -> Array:
     highest = np.maximum(log_weights.max(axis=axis, keepdims=True), np.finfo("float32").min)  # all may be -inf
     mean = np.exp(log_weights - highest, dtype="float64").mean(axis=axis, keepdims=True)
     with np.errstate(divide="ignore"):
-        return (np.log(mean) + highest).squeeze(axis)
+        return np.asarray((np.log(mean) + highest).squeeze(axis))
 
 
-def log_marginal(images, *, encode, log_likelihood, log_prior, num_samples, posterior="diagonal_gaussian", **options):
+def log_marginal(
+    images: Any,
+    *,
+    encode: Callable[..., Any],
+    log_likelihood: Tensor,
+    log_prior: Callable[..., Any],
+    num_samples: int,
+    posterior: Posterior | str = "diagonal_gaussian",
+    **options: Any,
+) -> Array:
     """Importance-sampled estimate of log p(x) of each image: a lower bound in expectation, tighter with more samples.
 
     log p(x) is estimated by log(1/k sum_i p(x|z_i) p(z_i) / q(z_i|x)), z_i ~ q(z|x), k = num_samples.

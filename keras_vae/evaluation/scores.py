@@ -2,7 +2,9 @@
 
 import hashlib
 import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,18 +19,18 @@ PRIOR_DRAWS = 20_000  # for the moments of the prior
 
 
 def evaluate(
-    model,
-    images,
+    model: Any,
+    images: Any,
     *,
-    labels=None,
-    train=None,
-    nll_samples=0,
-    nll_images=None,
-    estimator="importance",
-    seed=0,
-    done=None,
-    on_batch=None,
-):
+    labels: Any = None,
+    train: Any = None,
+    nll_samples: int = 0,
+    nll_images: int | None = None,
+    estimator: str = "importance",
+    seed: int = 0,
+    done: dict[str, Any] | None = None,
+    on_batch: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
     """Scores a model on test images. The same arguments give the same numbers.
 
     Args:
@@ -91,7 +93,9 @@ def evaluate(
     return results
 
 
-def marginal_likelihood(model, images, num_samples, estimator="importance", **options):
+def marginal_likelihood(
+    model: Any, images: Any, num_samples: int, estimator: str = "importance", **options: Any
+) -> marginal.Arrays:
     """`marginal.estimate` of a model: what it estimates of log p(x) of each image.
 
     Args:
@@ -110,26 +114,26 @@ def marginal_likelihood(model, images, num_samples, estimator="importance", **op
     else:
         propose = marginal.prior_proposal(model.prior.sample)
 
-    def log_likelihood(x, z):
+    def log_likelihood(x: Any, z: Any) -> Any:
         x, *condition = as_list(x)
         return model.log_likelihood(x, z, *condition)
 
     return marginal.estimate(images, propose=propose, log_likelihood=log_likelihood, num_samples=num_samples, **options)
 
 
-def loss_batch(model):
+def loss_batch(model: Any) -> int:
     """Images in a batch when the loss is evaluated. That of beta_tc depends on it; elsewhere fewer take less memory."""
     return 500 if isinstance(getattr(model, "objective", None), objectives.BetaTC) else 100
 
 
-def bound_name(model, images):
+def bound_name(model: Any, images: Any) -> str:
     """The name that -(reconstruction_loss + kl_loss) deserves."""
     if not has_likelihood(model, images):
         return "score"
     return "conditional_elbo" if given(model) else "elbo"
 
 
-def likelihood_name(model, images, estimator="importance"):
+def likelihood_name(model: Any, images: Any, estimator: str = "importance") -> str:
     """The name that the estimate of -log p(x) deserves."""
     of_prior = estimator != "importance"
     if not has_likelihood(model, images):
@@ -138,7 +142,7 @@ def likelihood_name(model, images, estimator="importance"):
     return f"prior_sampled_{name}" if of_prior else name
 
 
-def _named(estimates, name, num_samples):
+def _named(estimates: dict[str, Any], name: str, num_samples: int) -> dict[str, Any]:
     """The results of `marginal.estimate`, averaged over the images and named."""
     log_marginal, effective = estimates["log_marginal"], estimates["effective_samples"]
     sizes = marginal.bound_sizes(num_samples)
@@ -155,7 +159,7 @@ def _named(estimates, name, num_samples):
     }
 
 
-def _of_vae(model, inputs, seed):
+def _of_vae(model: Any, inputs: Any, seed: int) -> dict[str, Any]:
     """What there is to say of the latents of a VAE."""
     codes, centres, log_vars, groups = batched(lambda *x: _latents(model, *x), *inputs)
     results = {"active_units": int(latents.active_units(codes).sum()), "latent_dim": codes.shape[1]}
@@ -167,29 +171,31 @@ def _of_vae(model, inputs, seed):
     return results | latents.aggregate_posterior(centres, log_vars, prior_samples)
 
 
-def inputs_of(model, images, labels=None):
+def inputs_of(model: Any, images: Any, labels: Any = None) -> list[Any]:
     """What a model takes: a list of the images, and of the labels if it asks for them."""
     return [images] if given(model) is None else [images, labels]
 
 
-def as_list(x):
+def as_list(x: Any) -> list[Any]:
     """What `as_one` was made of."""
     return list(x) if isinstance(x, (tuple, list)) else [x]
 
 
-def given(model):
+def given(model: Any) -> str | None:
     """What a model is given beside noise, in words: "the label", "the condition" or None."""
     if getattr(model, "condition", None) is None:
         return None
     return "the label" if model.takes_labels else "the condition"
 
 
-def as_one(inputs):
+def as_one(inputs: Any) -> Any:
     """The images alone, or the pair of images and labels."""
     return inputs[0] if len(inputs) == 1 else tuple(inputs)
 
 
-def latent_statistics(model, images, labels=None, seed=0):
+def latent_statistics(
+    model: Any, images: Any, labels: Any = None, seed: int = 0
+) -> tuple[marginal.Array, marginal.Array]:
     """Which latent dimensions are active, and the KL of each dimension or part.
 
     Args:
@@ -207,7 +213,7 @@ def latent_statistics(model, images, labels=None, seed=0):
     return latents.active_units(codes), groups.mean(axis=0)
 
 
-def _latents(model, *x):
+def _latents(model: Any, *x: Any) -> tuple[Any, ...]:
     """(mean of q(z|x), Gaussians whose mixture is q(z): their means and log-variances; the parts of the KL)."""
     heads = model.encode(*x)
     draws = model.sampling.draw(heads)
@@ -219,7 +225,7 @@ def _latents(model, *x):
     return model.posterior.mean(heads), centre, log_var, draws.kl_groups
 
 
-def _of_autoencoder(model, images):
+def _of_autoencoder(model: Any, images: Any) -> dict[str, Any]:
     results = {"zero_codes": float(np.mean(batched(model.encode, images) == 0))}
     if model.corruption is not None:
         corrupted = batched(model.corrupt, images)
@@ -228,13 +234,13 @@ def _of_autoencoder(model, images):
     return results
 
 
-def has_likelihood(model, images):
+def has_likelihood(model: Any, images: Any) -> bool:
     """Whether p(x|z) is a likelihood of these values: a Bernoulli one has none for grey pixels."""
-    return model.likelihood.is_likelihood_of(images)
+    return bool(model.likelihood.is_likelihood_of(images))
 
 
 @contextmanager
-def fixed_noise(model, seed):
+def fixed_noise(model: Any, seed: int) -> Iterator[None]:
     """While it is entered, the layers of a model draw what `seed` says; afterwards they go on as if nothing was."""
     states = _noise_states(model)
     before = [state.numpy() for state in states]
@@ -247,31 +253,36 @@ def fixed_noise(model, seed):
             state.assign(value)
 
 
-def _noise_states(model):
+def _noise_states(model: Any) -> list[Any]:
     """The variables in which the layers of a model, however deep, hold where their noise is."""
-    attributes = [list(vars(layer).values()) for layer in (model, *keras_private.layers_of(model))]
-    found = [part for part in keras.tree.flatten(attributes) if isinstance(part, keras.random.SeedGenerator)]
+    found = []
+    for layer in (model, *keras_private.layers_of(model)):
+        for value in vars(layer).values():
+            parts = (
+                value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
+            )
+            found += [part for part in parts if isinstance(part, keras.random.SeedGenerator)]
     return [variable for variable in model.variables if any(variable is generator.state for generator in found)]
 
 
-def standard_error(values):
+def standard_error(values: Any) -> float:
     """Standard error of the mean of [n] values; 0 for one value."""
     return float(np.std(values, ddof=1, dtype="float64") / math.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
-def mean_squared_error(images, reconstructions):
+def mean_squared_error(images: Any, reconstructions: Any) -> float:
     """Mean squared error of a pixel; arrays [n, ...] of pixels in [0, 1]."""
     return float(np.mean(np.square(np.asarray(images, "float64") - reconstructions)))
 
 
-def pixel_hash(images):
+def pixel_hash(images: Any) -> str:
     """The first 16 hexadecimal digits of the SHA-256 of an array's bytes and shape: which images these are."""
     digest = hashlib.sha256(repr((images.shape, str(images.dtype))).encode())
-    digest.update(np.ascontiguousarray(images))
+    digest.update(np.ascontiguousarray(images).data)
     return digest.hexdigest()[:16]
 
 
-def batched(function, *arrays, batch_size=500, compiled=True):
+def batched(function: Callable[..., Any], *arrays: Any, batch_size: int = 500, compiled: bool = True) -> Any:
     """Applies `function` to batches of arrays [n, ...] and joins its results, an array or a tuple of arrays."""
     function = tf.function(function, reduce_retracing=True, autograph=False) if compiled else function
     parts = []
