@@ -14,6 +14,7 @@ from keras import ops
 
 from keras_vae import named
 from keras_vae.config import InputError
+from keras_vae.options import PositiveInt
 
 Tensor = Any
 
@@ -100,7 +101,7 @@ class Label(Condition):
     field = "label"
     event_dtype = "int64"
 
-    def __init__(self, num_classes: int = 10, **kwargs: Any) -> None:
+    def __init__(self, num_classes: PositiveInt = 10, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not (isinstance(num_classes, int) and num_classes >= 1):
             raise InputError(
@@ -140,7 +141,7 @@ class Vector(Condition):
         Sohn et al., Learning Structured Output Representation using Deep Conditional Generative Models, 2015.
     """
 
-    def __init__(self, size: int = 1, **kwargs: Any) -> None:
+    def __init__(self, size: PositiveInt = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not (isinstance(size, int) and size >= 1):
             raise InputError(

@@ -7,18 +7,23 @@ name, a default and an explanation are written down once. Standard library only.
 import dataclasses
 import functools
 import json
-import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 from keras_vae import registry
+from keras_vae.options import (
+    Activation,
+    InputError,
+    NonNegativeFloat,
+    NonNegativeInt,
+    Option,
+    PositiveFloat,
+    PositiveInt,
+    Range,
+    Sizes,
+)
 
-
-class InputError(ValueError):
-    """Bad input by the user: the message names what was expected, what was received and the way out.
-
-    The command line prints it as one line and exits with code 2.
-    """
+__all__ = ["Choice", "Config", "DataConfig", "InputError", "ModelConfig", "RunStopped", "TrainingConfig"]
 
 
 class RunStopped(RuntimeError):
@@ -32,22 +37,17 @@ class RunStopped(RuntimeError):
         self.exit_code = exit_code
 
 
-def option(default, help, choices=None, minimum=None, above=None, maximum=None):
-    """A dataclass field with its help text and the values that it accepts."""
-    metadata = {"help": help, "choices": choices, "minimum": minimum, "above": above, "maximum": maximum}
-    return dataclasses.field(default=default, metadata=metadata)
+def option(default, help, axis=None):
+    """A dataclass field with its help text; its annotation says which values it takes.
+
+    With an `axis` it is a `Choice` of a member of that axis.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "axis": axis})
 
 
-MODELS = ("vae", "hierarchical_vae", "autoencoder")
-ACTIVATIONS = ("relu", "tanh", "elu", "gelu", "silu", "softplus", "sigmoid", "linear")
-BINARIZATIONS = ("none", "threshold", "dynamic", "fixed")
-OUTPUT_BIASES = ("zeros", "data_mean")
-OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
+Binarization = Literal["none", "threshold", "dynamic", "fixed"]
+BINARIZATIONS = get_args(Binarization)
 EXPORT_FORMATS = ("saved_model", "onnx", "litert")
-SCHEDULES = ("constant", "cosine")
-COMPILATION = ("auto", "on", "off")
-STRATEGIES = ("auto", "none", "mirrored", "multiworker")
-PRECISIONS = ("none", "bfloat16", "float16")
 
 
 class Choice(str):
@@ -72,7 +72,8 @@ class Choice(str):
                 suits = f"it goes with {having}" if having else f"no {axis} has it"
                 flag = registry.SPELLINGS.get((axis, option), option)
                 raise InputError(f"{axis.capitalize()} {name} has no {flag}: {suits}.")
-            choice.options[option] = _checked(known[name].options[option], axis, value)
+            flag = registry.SPELLINGS.get((axis, option), option)
+            choice.options[option] = known[name].options[option].checked(value, flag)
         return choice
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,33 +95,6 @@ class Choice(str):
     __hash__ = str.__hash__
 
 
-def _checked(option, axis, value):
-    """The value of an option, or InputError."""
-    flag = registry.SPELLINGS.get((axis, option.name), option.name)
-    if option.choices and value not in option.choices:
-        raise InputError(f"Invalid value for {flag}: expected one of: {', '.join(option.choices)}. Received: {value!r}")
-    if option.kind is tuple:
-        items = tuple(value) if isinstance(value, (list, tuple)) else (None,)
-        if not all(isinstance(item, int) and not isinstance(item, bool) for item in items):
-            raise InputError(f"Invalid value for {flag}: expected ints. Received: {value!r}")
-        if any(item < 1 for item in items):
-            raise InputError(f"Invalid value for {flag}: expected at least 1. Received: {value!r}")
-        return items
-    kinds = {int: (int,), float: (int, float), bool: (bool,)}.get(option.kind, (str,))
-    if not isinstance(value, kinds) or (isinstance(value, bool) and option.kind is not bool):
-        expected = " or ".join(kind.__name__ for kind in kinds)
-        raise InputError(f"Invalid value for {flag}: expected {expected}. Received: {value!r}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"Invalid value for {flag}: expected a finite number. Received: {value!r}")
-    return value
-
-
-def member(axis, default, help):
-    """A dataclass field whose value is a `Choice` of an axis."""
-    metadata = {"help": help, "choices": None, "minimum": None, "above": None, "maximum": None, "axis": axis}
-    return dataclasses.field(default=default, metadata=metadata)
-
-
 @dataclass(frozen=True, init=False)
 class ModelConfig:
     """The model: a choice on each axis, and what all models have.
@@ -136,29 +110,29 @@ class ModelConfig:
     ({'name': 'iwae', 'k': 5}, 5)
     """
 
-    model: str = option("vae", "Model class.", choices=MODELS)
-    network: Choice = member("network", "mlp", "Encoder and decoder networks.")  # noqa: RUF009
-    latent_dim: int = option(20, "Number of latent dimensions.", minimum=1)
-    output_bias: str = option(
-        "zeros", "Where the decoder starts: at zeros, or at the mean training example.", choices=OUTPUT_BIASES
+    model: Literal["vae", "hierarchical_vae", "autoencoder"] = option("vae", "Model class.")
+    network: Choice = option("mlp", "Encoder and decoder networks.", axis="network")
+    latent_dim: PositiveInt = option(20, "Number of latent dimensions.")
+    output_bias: Literal["zeros", "data_mean"] = option(
+        "zeros", "Where the decoder starts: at zeros, or at the mean training example."
     )
-    likelihood: Choice = member("likelihood", "bernoulli", "p(x|z): what a decoder output means.")  # noqa: RUF009
-    posterior: Choice = member("posterior", "diagonal_gaussian", "q(z|x): how z is drawn.")  # noqa: RUF009
-    prior: Choice = member("prior", "standard_normal", "p(z): what latents look like.")  # noqa: RUF009
-    objective: Choice = member("objective", "elbo", "What is optimised.")  # noqa: RUF009
-    condition: Choice = member("condition", "none", "What encoder and decoder are given beside x and z.")  # noqa: RUF009
-    upper_latent_dims: tuple[int, ...] = option(
-        (), "hierarchical_vae: latent dimensions of the stochastic layers above the first.", minimum=1
+    likelihood: Choice = option("bernoulli", "p(x|z): what a decoder output means.", axis="likelihood")
+    posterior: Choice = option("diagonal_gaussian", "q(z|x): how z is drawn.", axis="posterior")
+    prior: Choice = option("standard_normal", "p(z): what latents look like.", axis="prior")
+    objective: Choice = option("elbo", "What is optimised.", axis="objective")
+    condition: Choice = option("none", "What encoder and decoder are given beside x and z.", axis="condition")
+    upper_latent_dims: Sizes = option(
+        (), "hierarchical_vae: latent dimensions of the stochastic layers above the first."
     )
-    upper_hidden: tuple[int, ...] = option(
-        (100, 100), "hierarchical_vae: units of the hidden layers between two stochastic ones.", minimum=1
+    upper_hidden: Sizes = option(
+        (100, 100), "hierarchical_vae: units of the hidden layers between two stochastic ones."
     )
-    corruption: Choice = member(  # noqa: RUF009
-        "corruption", "none", "autoencoder: damage to the input that the network learns to undo."
+    corruption: Choice = option(
+        "none", "autoencoder: damage to the input that the network learns to undo.", axis="corruption"
     )
-    code_activation: str = option("linear", "autoencoder: activation of the code.", choices=ACTIVATIONS)
-    activity_penalty: float = option(
-        0.0, "autoencoder: weight, in nats, of the sum of absolute code values.", minimum=0
+    code_activation: Activation = option("linear", "autoencoder: activation of the code.")
+    activity_penalty: NonNegativeFloat = option(
+        0.0, "autoencoder: weight, in nats, of the sum of absolute code values."
     )
 
     def __init__(self, **values):
@@ -169,7 +143,7 @@ class ModelConfig:
             options.setdefault(axis, {})[name] = values.pop(flag)
         for field in dataclasses.fields(self):
             value = values.pop(field.name, field.default)
-            axis = field.metadata.get("axis")
+            axis = field.metadata["axis"]
             if axis:
                 if isinstance(value, dict):
                     value = Choice(axis, value.get("name"), {k: v for k, v in value.items() if k != "name"})
@@ -205,21 +179,21 @@ def flag_owners() -> dict[str, tuple[str, str]]:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The data: which images, and how they become batches."""
+    """The data: which examples, and how they become batches."""
 
     dataset: str = option(
         "auto",
         "auto, digits, mnist or another image set of tensorflow-datasets, or the path of a folder of images, "
-        "an .npy or an .npz file. auto is mnist, or digits where mnist cannot be had.",
+        "an .npy or an .npz file of vectors, sequences or images. auto is mnist, or digits where mnist cannot be had.",
     )
     mnist_dir: str | None = option(
         None, "Folder with the four official MNIST files; the environment variable KERAS_VAE_MNIST_DIR also sets it."
     )
     data_dir: str | None = option(None, "Folder in which tensorflow-datasets keeps prepared data.")
-    binarization: str = option("none", "How pixels become 0 or 1.", choices=BINARIZATIONS)
-    image_size: int | None = option(None, "Resize images to this height and width.", minimum=1)
-    test_fraction: float = option(
-        0.1, "Held-out share of a data set that has no test split of its own.", above=0, maximum=0.9
+    binarization: Binarization = option("none", "How pixels become 0 or 1.")
+    image_size: PositiveInt | None = option(None, "Resize images to this height and width.")
+    test_fraction: Annotated[float, Range(above=0, maximum=0.9)] = option(
+        0.1, "Held-out share of a data set that has no test split of its own."
     )
 
 
@@ -227,35 +201,38 @@ class DataConfig:
 class TrainingConfig:
     """The training: optimizer, length and seed."""
 
-    epochs: int = option(15, "Passes over the training images.", minimum=1)
-    batch_size: int = option(128, "Images in a batch.", minimum=1)
-    optimizer: str = option("adam", "Optimizer.", choices=OPTIMIZERS)
-    learning_rate: float = option(1e-3, "Learning rate.", above=0)
-    schedule: str = option("constant", "Course of the learning rate.", choices=SCHEDULES)
+    epochs: PositiveInt = option(15, "Passes over the training examples.")
+    batch_size: PositiveInt = option(128, "Examples in a batch.")
+    optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = option("adam", "Optimizer.")
+    learning_rate: PositiveFloat = option(1e-3, "Learning rate.")
+    schedule: Literal["constant", "cosine"] = option("constant", "Course of the learning rate.")
     start_from: str | None = option(
         None, "Run directory with whose weights to start, of a model of the same sizes; its objective may be another."
     )
-    seed: int = option(0, "Seed of weights, shuffling, binarisation and noise.", minimum=0, maximum=2**31 - 1)
-    sample_every: int = option(0, "Write a grid of samples every this many steps; 0 for once an epoch.", minimum=0)
-    nll_samples: int = option(
-        100, "Importance samples per test image for the NLL at the end of training; 0 to skip it.", minimum=0
+    seed: Annotated[int, Range(minimum=0, maximum=2**31 - 1)] = option(
+        0, "Seed of weights, shuffling, binarisation and noise."
     )
-    nll_images: int = option(1000, "Test images for the NLL at the end of training.", minimum=1)
+    sample_every: NonNegativeInt = option(0, "Write a picture of samples every this many steps; 0 for once an epoch.")
+    nll_samples: NonNegativeInt = option(
+        100, "Importance samples per test example for the NLL at the end of training; 0 to skip it."
+    )
+    nll_images: PositiveInt = option(1000, "Test examples for the NLL at the end of training.")
     audit: bool = option(True, "Audit the trained model for its report, in at most about 10 seconds.")
-    strategy: str = option(
+    strategy: Literal["auto", "none", "mirrored", "multiworker"] = option(
         "auto",
         "Devices: one (none), all of this machine (mirrored), or those of several machines (multiworker). auto is "
         "several machines where TF_CONFIG names them, else all GPUs.",
-        choices=STRATEGIES,
     )
-    mixed_precision: str = option("none", "Compute in this type and keep the weights in float32.", choices=PRECISIONS)
-    jit_compile: str = option(
-        "auto", "Let XLA compile the training steps; auto does so where it pays.", choices=COMPILATION
+    mixed_precision: Literal["none", "bfloat16", "float16"] = option(
+        "none", "Compute in this type and keep the weights in float32."
     )
-    checkpoint_every: int = option(
-        0, "Save the state of the run every this many steps; 0 for the end of each epoch alone.", minimum=0
+    jit_compile: Literal["auto", "on", "off"] = option(
+        "auto", "Let XLA compile the training steps; auto does so where it pays."
     )
-    checkpoint_minutes: float = option(0.0, "Save it also when this many minutes have passed; 0 for never.", minimum=0)
+    checkpoint_every: NonNegativeInt = option(
+        0, "Save the state of the run every this many steps; 0 for the end of each epoch alone."
+    )
+    checkpoint_minutes: NonNegativeFloat = option(0.0, "Save it also when this many minutes have passed; 0 for never.")
 
 
 @dataclass(frozen=True)
@@ -279,8 +256,8 @@ class Config:
 
     def __post_init__(self):
         for section in sections(self).values():
-            for field in dataclasses.fields(section):
-                _check(field, getattr(section, field.name))
+            for name, known in options_of(section).items():
+                known.checked(getattr(section, name))
 
     def replace(self, **values) -> "Config":
         """Returns a copy with fields replaced by name, whatever section they are in.
@@ -344,43 +321,22 @@ def sections(config) -> dict[str, Any]:
     return {"model": config.model, "data": config.data, "training": config.training}
 
 
+def options_of(section) -> dict[str, Option]:
+    """Field name -> `Option`, for the fields of a section that are no choices of a member of an axis."""
+    fields = [field for field in dataclasses.fields(section) if not field.metadata["axis"]]
+    return {field.name: Option.of(field.name, field.type, field.default, field.metadata["help"]) for field in fields}
+
+
+def axes_of(section) -> dict[str, Option]:
+    """Field name -> `Option` whose choices are the members of an axis, for the fields of a section that choose one."""
+    fields = [field for field in dataclasses.fields(section) if field.metadata["axis"]]
+    return {
+        field.name: Option(field.name, str, field.default, field.metadata["help"], tuple(registry.members(field.name)))
+        for field in fields
+    }
+
+
 def field_owners() -> dict[str, str]:
     """Field name -> name of the section that it is in. Field names are unique across sections."""
     classes = {"model": ModelConfig, "data": DataConfig, "training": TrainingConfig}
     return {field.name: section for section, cls in classes.items() for field in dataclasses.fields(cls)}
-
-
-_TYPES = {int: (int,), float: (int, float), str: (str,), bool: (bool,)}
-
-
-def _check(field, value):
-    """Raises InputError unless `value` is one that `field` accepts."""
-    limits = field.metadata
-    if "axis" in limits:  # a Choice has been checked
-        return
-    optional = getattr(field.type, "__args__", ())
-    if value is None and type(None) in optional:
-        return
-    if getattr(field.type, "__origin__", None) is tuple:
-        expected, items = (int,), value if isinstance(value, tuple) else (None,)
-    else:
-        base = next((kind for kind in (optional or (field.type,)) if kind is not type(None)), field.type)
-        expected, items = _TYPES[base], (value,)
-    for item in items:
-        is_bool = isinstance(item, bool)  # an int to Python, but never to a user
-        if not isinstance(item, expected) or (is_bool and bool not in expected):
-            _refuse(field, value, f"expected {' or '.join(kind.__name__ for kind in expected)}")
-        if limits["choices"] and item not in limits["choices"]:
-            _refuse(field, value, f"expected one of: {', '.join(limits['choices'])}")
-        if isinstance(item, float) and not math.isfinite(item):
-            _refuse(field, value, "expected a finite number")
-        if limits["minimum"] is not None and item < limits["minimum"]:
-            _refuse(field, value, f"expected at least {limits['minimum']}")
-        if limits["above"] is not None and item <= limits["above"]:
-            _refuse(field, value, f"expected more than {limits['above']}")
-        if limits["maximum"] is not None and item > limits["maximum"]:
-            _refuse(field, value, f"expected at most {limits['maximum']}")
-
-
-def _refuse(field, value, expected):
-    raise InputError(f"Invalid value for {field.name}: {expected}. Received: {value!r}")

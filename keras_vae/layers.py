@@ -15,6 +15,7 @@ from keras import ops
 from keras_vae import kl, named, posteriors, priors
 from keras_vae import noise as noises
 from keras_vae.noise import Noise, SeedNoise
+from keras_vae.options import NonNegativeFloat, Probability
 from keras_vae.posteriors import Posterior
 from keras_vae.priors import Prior
 
@@ -272,7 +273,7 @@ class GaussianCorruption(RandomLayer):
     0.5
     """
 
-    def __init__(self, rate: float = 0.5, seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(self, rate: NonNegativeFloat = 0.5, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(seed=seed, **kwargs)
         if not rate >= 0:
             raise ValueError(f"Invalid value for argument `rate`. Expected at least 0. Received: rate={rate}")
@@ -315,7 +316,7 @@ class MaskingCorruption(RandomLayer):
         Vincent et al., Stacked Denoising Autoencoders, 2010, section 3.3.
     """
 
-    def __init__(self, rate: float = 0.5, seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(self, rate: Probability = 0.5, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(seed=seed, **kwargs)
         if not 0 <= rate <= 1:
             raise ValueError(f"Invalid value for argument `rate`. Expected 0 to 1. Received: rate={rate}")

@@ -19,6 +19,7 @@ from keras_vae import noise as noises
 from keras_vae.config import InputError
 from keras_vae.gaussian import LOG_2PI
 from keras_vae.noise import Noise
+from keras_vae.options import PositiveFloat
 
 Tensor = Any
 
@@ -259,7 +260,7 @@ class Gaussian(Likelihood):
         Doersch, Tutorial on Variational Autoencoders, 2016, section 2; with the constants that the tutorial drops.
     """
 
-    def __init__(self, scale: float = 1.0, learn_scale: bool = False, **kwargs):
+    def __init__(self, scale: PositiveFloat = 1.0, learn_scale: bool = False, **kwargs):
         super().__init__(**kwargs)
         self.scale = _checked_scale(scale)
         self.learn_scale = learn_scale
@@ -321,7 +322,7 @@ class DiscretizedLogistic(_OfUnitInterval):
 
     support = "8-bit"
 
-    def __init__(self, scale: float = 0.1, **kwargs):
+    def __init__(self, scale: PositiveFloat = 0.1, **kwargs):
         super().__init__(**kwargs)
         self.scale = _checked_scale(scale)
         self.log_scale = self.add_weight(

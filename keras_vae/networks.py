@@ -16,6 +16,7 @@ from keras_vae import conditions, named
 from keras_vae.config import InputError
 from keras_vae.event_shapes import input_name, kind_of
 from keras_vae.layers import Conv2DTranspose
+from keras_vae.options import Activation, NonNegativeInt, PositiveInt, Sizes
 
 Tensor = Any
 
@@ -25,7 +26,6 @@ INITIALIZERS = {
     "glorot_uniform": keras.initializers.GlorotUniform,
 }
 Initializer = Literal["fan_in_uniform", "glorot_uniform"]
-Activation = Literal["relu", "tanh", "elu", "gelu", "silu", "softplus", "sigmoid", "linear"]
 
 
 class Network(abc.ABC):
@@ -67,7 +67,7 @@ class MLP(Network):
 
     def __init__(
         self,
-        hidden: tuple[int, ...] = (400,),
+        hidden: Sizes = (400,),
         activation: Activation = "relu",
         initializer: Initializer = "fan_in_uniform",
     ) -> None:
@@ -114,7 +114,7 @@ class Gated(MLP):
         Tomczak and Welling, VAE with a VampPrior, 2018, section 5.
     """
 
-    def __init__(self, hidden: tuple[int, ...] = (300, 300), initializer: Initializer = "fan_in_uniform") -> None:
+    def __init__(self, hidden: Sizes = (300, 300), initializer: Initializer = "fan_in_uniform") -> None:
         super().__init__(hidden=hidden, initializer=initializer)
 
     def layer(self, inputs: Tensor, units: int) -> Tensor:
@@ -137,10 +137,10 @@ class Conv(Network):
 
     def __init__(
         self,
-        hidden: tuple[int, ...] = (32, 64),
+        hidden: Sizes = (32, 64),
         activation: Activation = "relu",
-        dense: int = 0,
-        decoder_channels: int = 64,
+        dense: NonNegativeInt = 0,
+        decoder_channels: PositiveInt = 64,
         padding: Literal["same", "valid"] = "same",
         initializer: Initializer = "fan_in_uniform",
     ) -> None:
@@ -278,7 +278,7 @@ def build_latent(
     input_dim: int,
     latent_dim: int,
     *,
-    hidden: tuple[int, ...] = (),
+    hidden: Sizes = (),
     activation: Activation = "relu",
     initializer: Initializer = "fan_in_uniform",
 ) -> tuple[keras.Model, keras.Model]:

@@ -14,6 +14,7 @@ from keras import ops
 from keras_vae import gaussian, named
 from keras_vae.config import InputError
 from keras_vae.layers import Draws
+from keras_vae.options import NonNegativeFloat, NonNegativeInt, PositiveInt
 from keras_vae.posteriors import DiagonalGaussian
 
 Tensor = Any
@@ -85,7 +86,12 @@ class ELBO(Objective):
     """
 
     def __init__(
-        self, beta: float = 1.0, warmup_steps: int = 0, cycle_steps: int = 0, free_bits: float = 0.0, **kwargs: Any
+        self,
+        beta: NonNegativeFloat = 1.0,
+        warmup_steps: NonNegativeInt = 0,
+        cycle_steps: NonNegativeInt = 0,
+        free_bits: NonNegativeFloat = 0.0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         values = {"beta": beta, "warmup_steps": warmup_steps, "cycle_steps": cycle_steps, "free_bits": free_bits}
@@ -149,7 +155,7 @@ class MIWAE(Objective):
         Rainforth et al., Tighter Variational Bounds are Not Necessarily Better, 2018, section 4.
     """
 
-    def __init__(self, m: int = 1, k: int = 50, **kwargs: Any) -> None:
+    def __init__(self, m: PositiveInt = 1, k: PositiveInt = 50, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         for name, value in (("m", m), ("k", k)):
             if not (isinstance(value, int) and value >= 1):
@@ -193,7 +199,7 @@ class IWAE(MIWAE):
         Burda et al., Importance Weighted Autoencoders, 2016, equation 8.
     """
 
-    def __init__(self, k: int = 50, **kwargs: Any) -> None:
+    def __init__(self, k: PositiveInt = 50, **kwargs: Any) -> None:
         super().__init__(m=1, k=k, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
@@ -269,7 +275,7 @@ class BetaTC(Objective):
 
     couples_examples = True  # q(z) is estimated from the batch
 
-    def __init__(self, beta: float = 6.0, **kwargs: Any) -> None:
+    def __init__(self, beta: NonNegativeFloat = 6.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not beta >= 0:
             raise ValueError(f"Invalid value for argument `beta`. Expected at least 0. Received: beta={beta}")

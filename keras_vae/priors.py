@@ -10,6 +10,7 @@ from keras import ops
 from keras_vae import gaussian, installed, named
 from keras_vae import noise as noises
 from keras_vae.noise import Noise
+from keras_vae.options import PositiveInt
 from keras_vae.posteriors import DiagonalGaussian, Posterior
 
 Tensor = Any
@@ -118,7 +119,7 @@ class GaussianMixture(Mixture):
         et al., Deep Unsupervised Clustering with Gaussian Mixture VAEs, 2016.
     """
 
-    def __init__(self, num_components: int = 500, **kwargs: Any) -> None:
+    def __init__(self, num_components: PositiveInt = 500, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.num_components = _at_least_one(num_components)
 
@@ -181,7 +182,7 @@ class VampPrior(Prior):
         Tomczak and Welling, VAE with a VampPrior, 2018, equation 9.
     """
 
-    def __init__(self, num_components: int = 500, **kwargs: Any) -> None:
+    def __init__(self, num_components: PositiveInt = 500, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.num_components = _at_least_one(num_components)
         self._encode: Any = None

@@ -2,20 +2,24 @@
 
 A member of an axis is one class and one row in the table of its module. Its options are the arguments of its
 constructor, their types and choices the annotations, and their help what the docstring says of them. Where the module
-is not imported, as in `keras-vae train --help`, all of that is read from its source: importing it takes seconds.
+is not imported, as in `keras-vae train --help`, its skeleton is: classes without the bodies of their methods. Importing
+the module takes seconds, because it imports TensorFlow.
 """
 
 import ast
+import contextlib
 import functools
+import importlib
 import inspect
 import re
 import sys
-import typing
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keras_vae.options import Option
+
+PACKAGE = Path(__file__).parent
 AXES = {
     "network": ("networks", "NETWORKS"),
     "likelihood": ("likelihoods", "LIKELIHOODS"),
@@ -38,28 +42,6 @@ ELSEWHERE = ("self", "kwargs", "seed")  # arguments that are no options: a model
 
 
 @dataclass(frozen=True)
-class Option:
-    """An argument of the class of a member: its name, annotation, default and help."""
-
-    name: str
-    annotation: Any
-    default: Any
-    help: str
-
-    @property
-    def choices(self) -> tuple | None:
-        """The values of a `Literal`, or None."""
-        return typing.get_args(self.annotation) if typing.get_origin(self.annotation) is typing.Literal else None
-
-    @property
-    def kind(self) -> type:
-        """int, float, bool, str, or tuple for several ints."""
-        if self.choices:
-            return str
-        return typing.get_origin(self.annotation) or self.annotation
-
-
-@dataclass(frozen=True)
 class Member:
     """A row of the table of an axis."""
 
@@ -79,9 +61,10 @@ def members(axis: str) -> dict[str, Member]:
     """
     module, table = AXES[axis]
     imported = sys.modules.get(f"keras_vae.{module}")
-    if hasattr(imported, table):
-        return {name: _of_class(name, cls) for name, cls in getattr(imported, table).items()}
-    return _of_source(Path(__file__).parent / f"{module}.py", table)
+    names = vars(imported) if hasattr(imported, table) else skeleton(f"keras_vae.{module}")
+    if table not in names:
+        names = vars(importlib.import_module(f"keras_vae.{module}"))
+    return {name: _member(name, cls) for name, cls in names[table].items()}
 
 
 def name_of(thing: Any) -> str:
@@ -96,7 +79,7 @@ def name_of(thing: Any) -> str:
 
 def options_of(thing: Any) -> dict[str, Any]:
     """The values of the options of a member, by name: arguments of its class, found as its attributes."""
-    return {name: getattr(thing, name) for name in _of_class("", type(thing)).options if hasattr(thing, name)}
+    return {name: getattr(thing, name) for name in _member("", type(thing)).options if hasattr(thing, name)}
 
 
 def flags(axis: str) -> dict[str, str]:
@@ -114,59 +97,56 @@ def help_of(axis: str, option: str) -> str:
     return " ".join(f"{', '.join(names)}: {text}" for text, names in texts.items())
 
 
-def _of_class(name: str, cls: type | None) -> Member:
+def _member(name: str, cls: type | None) -> Member:
     if cls is None:
         return Member(name, "", {})
-    doc = {}
+    help: dict[str, str] = {}
     for base in reversed(cls.__mro__):
-        doc.update(_arguments(base.__dict__.get("__doc__") or ""))
-    summary = (cls.__doc__ or "").strip().split("\n")[0]
-    return Member(name, summary, _options(cls.__init__, doc))  # type: ignore[misc]  # nobody makes one here
+        help.update(_arguments(base.__dict__.get("__doc__") or ""))
+    options = {}
+    for argument, parameter in inspect.signature(cls.__init__).parameters.items():  # type: ignore[misc]
+        # only annotated arguments with a default can be given by name and value
+        annotated = parameter.annotation is not parameter.empty and parameter.default is not parameter.empty
+        if annotated and argument not in ELSEWHERE:
+            text = help.get(argument, "")
+            options[argument] = Option.of(argument, parameter.annotation, parameter.default, text)
+    return Member(name, (cls.__doc__ or "").strip().split("\n")[0], options)
 
 
 @functools.cache
-def _of_source(path: Path, table: str) -> dict[str, Member]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    names = {name: getattr(typing, name) for name in ("Any", "Literal")}
-    rows: dict[str, str | None] = {}
-    for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        target = getattr(targets[0], "id", None)
-        if target == table and isinstance(node, ast.Assign | ast.AnnAssign):
-            for key, value in zip(node.value.keys, node.value.values, strict=True):  # type: ignore[union-attr]
-                rows[key.value] = getattr(value, "id", None)
-        elif target and isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("Literal["):
-            names[target] = eval(ast.unparse(node.value), {"Literal": typing.Literal})  # noqa: S307  our own source
-    return {name: _of_node(name, cls, classes, names) for name, cls in rows.items()}
+def skeleton(module: str) -> dict[str, Any]:
+    """What a module of this package defines, without what it computes: name -> class, or constant.
+
+    Classes have their docstrings, and constructors that do nothing. Whatever needs another package is left out.
+    """
+    path = PACKAGE.parent / module.replace(".", "/")
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    package = ".".join(module.split(".")[:2])  # the module of the axis, or a package of several
+    names: dict[str, Any] = {}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{package}."):
+            found = skeleton(str(node.module))
+            names |= {alias.asname or alias.name: found[alias.name] for alias in node.names if alias.name in found}
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module not in ("typing", "keras_vae.options"):
+            continue
+        if isinstance(node, ast.ClassDef):
+            _strip(node, names)
+        if isinstance(node, ast.ClassDef | ast.ImportFrom | ast.Assign | ast.AnnAssign):
+            with contextlib.suppress(NameError):  # of what is not imported here
+                exec(compile(ast.Module([node], []), str(path), "exec"), names)  # noqa: S102  our own source
+    return names
 
 
-def _of_node(name, cls, classes, names):
-    if cls is None:
-        return Member(name, "", {})
-    doc, init, line = {}, None, [classes[cls]]
-    while line[-1].bases and getattr(line[-1].bases[0], "id", None) in classes:
-        line.append(classes[line[-1].bases[0].id])
-    for node in reversed(line):
-        doc.update(_arguments(ast.get_docstring(node) or ""))
-        init = next((part for part in node.body if getattr(part, "name", "") == "__init__"), init)
-    if init is None:
-        return Member(name, (ast.get_docstring(line[0]) or "").split("\n")[0], {})
-    stub = ast.FunctionDef("__init__", init.args, [ast.Pass()], [], None, lineno=1, col_offset=0, type_params=[])
-    namespace = dict(names)
-    module = ast.fix_missing_locations(ast.Module([stub], []))
-    exec(compile(module, "<signature>", "exec"), namespace)  # noqa: S102  a function without a body
-    return Member(name, (ast.get_docstring(line[0]) or "").split("\n")[0], _options(namespace["__init__"], doc))
-
-
-def _options(init: Callable, doc: dict[str, str]) -> dict[str, Option]:
-    """The options of a constructor; only annotated arguments with a default can be given by name and value."""
-    found = {}
-    for name, parameter in inspect.signature(init).parameters.items():
-        annotated = parameter.annotation is not parameter.empty and parameter.default is not parameter.empty
-        if annotated and name not in ELSEWHERE:
-            found[name] = Option(name, parameter.annotation, parameter.default, doc.get(name, ""))
-    return found
+def _strip(node: ast.ClassDef, names: dict[str, Any]) -> None:
+    """Leaves of a class its docstring, the signature of its constructor, and the bases that are in `names`."""
+    constructors = [part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"]
+    for constructor in constructors:
+        constructor.body = [ast.Pass(lineno=node.lineno, col_offset=0)]
+    docstring = node.body[:1] if ast.get_docstring(node) else []
+    node.body = [*docstring, *constructors] or [ast.Pass(lineno=node.lineno, col_offset=0)]
+    node.bases = [base for base in node.bases if isinstance(base, ast.Name) and base.id in names]
+    node.decorator_list, node.keywords = [], []
 
 
 def _arguments(docstring: str) -> dict[str, str]:

@@ -53,7 +53,7 @@ def reachable(module):
 
 # Lowest first; an arrow may only point to a module of a lower layer, or within the same layer without a circle.
 LAYERS = (
-    {"registry", "config", "gaussian", "noise"},
+    {"options", "registry", "config", "gaussian", "noise"},
     {"keras_private", "presets", "likelihoods", "priors", "objectives", "layers", "networks"},
     {"train"},
     {"models"},
@@ -80,11 +80,11 @@ def test_only_plotting_imports_matplotlib(module):
     assert module == "plotting" or "matplotlib" not in OUTSIDE[module]
 
 
-@pytest.mark.parametrize("module", ["config", "presets", "registry"])
+@pytest.mark.parametrize("module", ["config", "options", "presets", "registry"])
 def test_configuration_is_standard_library_only(module):
     used = set().union(*(OUTSIDE[name] for name in {module, *reachable(module)}))
     assert used <= set(sys.stdlib_module_names)
-    assert reachable(module) <= {"config", "registry"}
+    assert reachable(module) <= {"config", "options", "registry"}
 
 
 def test_the_checks_above_see_the_imports():

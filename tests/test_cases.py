@@ -1,20 +1,14 @@
 """The rows of tests/cases.py that the default run takes have every value of every axis."""
 
-import dataclasses
-
 import pytest
 from cases import CASES, QUICK, config
 
 from keras_vae import registry
-from keras_vae.config import ModelConfig
+from keras_vae.config import ModelConfig, axes_of, options_of
 
-FIELDS = {field.name: field for field in dataclasses.fields(ModelConfig)}
+FIELDS = options_of(ModelConfig()) | axes_of(ModelConfig())
 # A size is a size: numbers of units and samples are met by some value, choices and switches by each of theirs.
-SIZES = {
-    name
-    for name, field in FIELDS.items()
-    if not field.metadata["choices"] and "axis" not in field.metadata and not isinstance(field.default, bool)
-}
+SIZES = {name for name, field in FIELDS.items() if not field.choices and not isinstance(field.default, bool)}
 
 
 def met(cases):
@@ -22,7 +16,7 @@ def met(cases):
     found = set()
     for case in cases:
         for name, value in vars(config(case).model).items():
-            value = str(value) if "axis" in FIELDS[name].metadata else value
+            value = str(value) if name in registry.AXES else value
             found.add((name, value != FIELDS[name].default if name in SIZES else value))
         found |= {("rank", len(case.shape)), ("channels", case.shape[-1] if len(case.shape) == 3 else None)}
         found |= {("square", case.shape[0] == case.shape[1])} if len(case.shape) == 3 else set()
@@ -36,6 +30,5 @@ def test_the_default_run_meets_all_that_the_cases_meet():
 
 @pytest.mark.parametrize("name", ["model", "network", "posterior", "likelihood", "prior", "objective", "corruption"])
 def test_some_case_has_each_choice(name):
-    choices = registry.members(name) if name in registry.AXES else FIELDS[name].metadata["choices"]
-    missing = set(choices) - {str(getattr(config(case).model, name)) for case in CASES}
+    missing = set(FIELDS[name].choices) - {str(getattr(config(case).model, name)) for case in CASES}
     assert not missing, f"No row of tests/cases.py has {name} {missing}"

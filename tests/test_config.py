@@ -6,18 +6,20 @@ import json
 import pytest
 
 from keras_vae import registry
-from keras_vae.config import Choice, Config, InputError, ModelConfig, field_owners, sections
+from keras_vae.config import Choice, Config, InputError, ModelConfig, axes_of, field_owners, options_of, sections
 
-DEFAULTS = {field.name: field for section in sections(Config()).values() for field in dataclasses.fields(section)}
+DEFAULTS = {
+    name: field for part in sections(Config()).values() for name, field in (options_of(part) | axes_of(part)).items()
+}
 
 
 def another_value(field):
     """A value that the field accepts and that is not its default."""
-    limits, default = field.metadata, field.default
-    if "axis" in limits:
+    default = field.default
+    if field.name in registry.AXES:
         return Choice(field.name, next(name for name in registry.members(field.name) if name != default))
-    if limits["choices"]:
-        return next(choice for choice in limits["choices"] if choice != default)
+    if field.choices:
+        return next(choice for choice in field.choices if choice != default)
     if isinstance(default, bool):
         return not default
     if isinstance(default, tuple):
@@ -26,10 +28,10 @@ def another_value(field):
         return default + 1
     if isinstance(default, float):
         return default / 2 + 0.01
-    return 64 if "int" in str(field.type) else "somewhere"
+    return 64 if field.kind is int else "somewhere"
 
 
-@pytest.mark.parametrize("name", [name for name in DEFAULTS if len(DEFAULTS[name].metadata["choices"] or "ab") > 1])
+@pytest.mark.parametrize("name", [name for name in DEFAULTS if len(DEFAULTS[name].choices or "ab") > 1])
 def test_every_field_survives_json(name):
     value = another_value(DEFAULTS[name])
     config = Config(preset="beta").replace(**{name: value})
@@ -41,7 +43,7 @@ def test_every_field_survives_json(name):
 
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_every_field_explains_itself_and_accepts_its_default(name):
-    assert DEFAULTS[name].metadata["help"].endswith(".")
+    assert DEFAULTS[name].help.endswith(".")
     assert Config().replace(**{name: DEFAULTS[name].default}) == Config()
 
 
@@ -158,6 +160,31 @@ def test_the_source_of_a_table_says_what_its_classes_say(axis):
     import keras_vae.models  # noqa: F401  after which the tables are there
 
     module, table = registry.AXES[axis]
-    from_source = registry._of_source(registry.Path(registry.__file__).parent / f"{module}.py", table)
+    skeleton = registry.skeleton(f"keras_vae.{module}")[table]
+    from_source = {name: registry._member(name, cls) for name, cls in skeleton.items()}
     assert from_source == registry.members(axis)
     assert all(option.help for member in from_source.values() for option in member.options.values())
+
+
+OUT_OF_RANGE = [
+    ({"objective": "iwae", "importance_samples": 0}, "importance_samples: expected at least 1. Received: 0"),
+    ({"objective": "miwae", "importance_groups": 0}, "importance_groups: expected at least 1"),
+    ({"prior": "vampprior", "prior_components": 0}, "prior_components: expected at least 1"),
+    ({"prior": "gaussian_mixture", "prior_components": -3}, "prior_components: expected at least 1"),
+    ({"beta": -0.1}, "beta: expected at least 0"),
+    ({"free_bits": -1.0}, "free_bits: expected at least 0"),
+    ({"warmup_steps": -1}, "warmup_steps: expected at least 0"),
+    ({"likelihood": "gaussian", "scale": 0.0}, "scale: expected more than 0"),
+    ({"likelihood": "discretized_logistic", "scale": -1.0}, "scale: expected more than 0"),
+    ({"condition": "label", "num_classes": 0}, "num_classes: expected at least 1"),
+    ({"condition": "vector", "condition_size": 0}, "condition_size: expected at least 1"),
+    ({"model": "autoencoder", "corruption": "masking", "corruption_rate": 1.5}, "corruption_rate: expected at most 1"),
+    ({"network": "conv", "decoder_channels": 0}, "decoder_channels: expected at least 1"),
+    ({"network": "conv", "dense": -1}, "dense: expected at least 0"),
+]
+
+
+@pytest.mark.parametrize("values, expected", OUT_OF_RANGE)
+def test_a_number_that_a_member_does_not_take_is_refused_by_the_config(values, expected):
+    with pytest.raises(InputError, match=expected):
+        Config().replace(**values)
