@@ -32,12 +32,12 @@ class RunStopped(RuntimeError):
     The command line prints it as one line and exits with `exit_code`.
     """
 
-    def __init__(self, message, exit_code=1):
+    def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
         self.exit_code = exit_code
 
 
-def option(default, help, axis=None):
+def option(default: Any, help: str, axis: str | None = None) -> Any:
     """A dataclass field with its help text; its annotation says which values it takes.
 
     With an `axis` it is a `Choice` of a member of that axis.
@@ -59,7 +59,7 @@ class Choice(str):
     axis: str
     options: dict[str, Any]
 
-    def __new__(cls, axis: str, name: str, options: dict[str, Any] | None = None) -> "Choice":
+    def __new__(cls, axis: str, name: Any, options: dict[str, Any] | None = None) -> "Choice":
         known = registry.members(axis)
         if not isinstance(name, str) or name not in known:
             raise InputError(f"Invalid value for {axis}: expected one of: {', '.join(known)}. Received: {name!r}")
@@ -84,12 +84,12 @@ class Choice(str):
         """The same member with some options changed."""
         return Choice(self.axis, str(self), {**self.options, **options})
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         if isinstance(other, Choice):
             return self.to_dict() == other.to_dict()
         return str(self) == other
 
-    def __ne__(self, other):
+    def __ne__(self, other: object) -> bool:
         return not self == other
 
     __hash__ = str.__hash__
@@ -135,7 +135,7 @@ class ModelConfig:
         0.0, "autoencoder: weight, in nats, of the sum of absolute code values."
     )
 
-    def __init__(self, **values):
+    def __init__(self, **values: Any) -> None:
         owners = flag_owners()
         options: dict[str, dict[str, Any]] = {}
         for flag in [name for name in values if name in owners]:
@@ -162,7 +162,7 @@ class ModelConfig:
                 values = {other: given for other, given in values.items() if other != name}
         return ModelConfig(**{**fields, **values})
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         if name in (owners := flag_owners()):
             axis, option = owners[name]
             chosen = object.__getattribute__(self, axis)
@@ -254,12 +254,12 @@ class Config:
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for section in sections(self).values():
             for name, known in options_of(section).items():
                 known.checked(getattr(section, name))
 
-    def replace(self, **values) -> "Config":
+    def replace(self, **values: Any) -> "Config":
         """Returns a copy with fields replaced by name, whatever section they are in.
 
         Raises:
@@ -282,7 +282,7 @@ class Config:
         return {"preset": self.preset, **plain, "model": {**plain["model"], **chosen}}
 
     @classmethod
-    def from_dict(cls, values) -> "Config":
+    def from_dict(cls, values: Any) -> "Config":
         """Builds a config from `to_dict`'s form. Missing keys take their defaults; an unknown key is an error."""
         if not isinstance(values, dict):
             raise InputError(f"A config must be a JSON object. Received: {values!r}")
@@ -308,7 +308,7 @@ class Config:
         return json.dumps(self.to_dict(), indent=2)
 
     @classmethod
-    def from_json(cls, text) -> "Config":
+    def from_json(cls, text: str) -> "Config":
         try:
             values = json.loads(text)
         except json.JSONDecodeError as error:
@@ -316,18 +316,18 @@ class Config:
         return cls.from_dict(values)
 
 
-def sections(config) -> dict[str, Any]:
+def sections(config: Config) -> dict[str, Any]:
     """The config's sections by name."""
     return {"model": config.model, "data": config.data, "training": config.training}
 
 
-def options_of(section) -> dict[str, Option]:
+def options_of(section: Any) -> dict[str, Option]:
     """Field name -> `Option`, for the fields of a section that are no choices of a member of an axis."""
     fields = [field for field in dataclasses.fields(section) if not field.metadata["axis"]]
     return {field.name: Option.of(field.name, field.type, field.default, field.metadata["help"]) for field in fields}
 
 
-def axes_of(section) -> dict[str, Option]:
+def axes_of(section: Any) -> dict[str, Option]:
     """Field name -> `Option` whose choices are the members of an axis, for the fields of a section that choose one."""
     fields = [field for field in dataclasses.fields(section) if field.metadata["axis"]]
     return {

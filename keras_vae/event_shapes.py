@@ -5,7 +5,7 @@ from keras_vae.config import InputError
 KINDS = {1: "vector", 2: "sequence", 3: "image"}  # number of event dimensions -> what an example is
 
 
-def kind_of(event_shape: tuple) -> str:
+def kind_of(event_shape: tuple[int, ...]) -> str:
     """What an example of that shape is: "vector" [n], "sequence" [t, n] or "image" [h, w, c].
 
     Raises:
@@ -25,6 +25,6 @@ def kind_of(event_shape: tuple) -> str:
     return KINDS[len(event_shape)]
 
 
-def input_name(event_shape: tuple) -> str:
+def input_name(event_shape: tuple[int, ...]) -> str:
     """Name of x among the inputs of networks and served models: "image" for images, else "x"."""
     return "image" if len(event_shape) == 3 else "x"

@@ -73,7 +73,7 @@ def name_of(thing: Any) -> str:
         rows = getattr(sys.modules.get(f"keras_vae.{module}"), table, {})
         for name, cls in rows.items():
             if cls is type(thing):
-                return name
+                return str(name)
     return type(thing).__name__
 
 

@@ -46,7 +46,7 @@ def _blocks(images: data.ImageSet) -> Iterator[np.ndarray]:
 
 def _others(images: data.ImageSet) -> str:
     """The likelihoods that take all values of a data set, as a sentence."""
-    fitting = [name for name, cls in likelihoods.LIKELIHOODS.items() if _takes(cls(), images)]
+    fitting = [name for name in likelihoods.LIKELIHOODS if _takes(likelihoods.get(name), images)]
     return f" These values have a probability under --likelihood {' or '.join(fitting)}." if fitting else ""
 
 
