@@ -105,7 +105,7 @@ def checks(results, pca_mse):
 @click.option("--mnist-dir", help="Folder with the four official MNIST files; see `keras-vae train --help`.")
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs/presets"), show_default=True)
 def main(names, mnist_dir, runs):
-    """Train presets (all by default) and write benchmarks/presets.md from all that are in the folder RUNS."""
+    """Train presets (all by default) and write benchmarks/presets.md from those in the folder RUNS. Other rows stay."""
     try:
         for name in names or checks({}, None):
             get_preset(name)
@@ -131,7 +131,7 @@ def train(name, path, mnist_dir):
 
 
 def table(runs):
-    """The table of all finished runs, as Markdown."""
+    """The table of all finished runs, as Markdown. Presets without a run keep the row that they have."""
     from keras_vae.installed import version
 
     finished = {name: runs / name for name in PRESETS if (runs / name / "minutes.json").exists()}
@@ -147,21 +147,21 @@ def table(runs):
         "pixel. The minutes are those of the whole command: training, evaluation, figures and export; the machine was",
         "not always free for it.",
         "",
-        f"{datetime.date.today()}, {platform.machine()}, {len(os.sched_getaffinity(0))} cores, "
-        f"Python {platform.python_version()}, tensorflow {version('tensorflow')}, keras {version('keras')}, seed "
-        f"{', '.join(map(str, seeds))}.",
+        f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}, "
+        f"tensorflow {version('tensorflow')}, keras {version('keras')}, seed {', '.join(map(str, seeds))}.",
         "",
-        "| preset | system | reached | as expected | minutes |",
-        "| --- | --- | --- | --- | --- |",
+        "| preset | system | reached | as expected | minutes | date |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
+    before = {line.split("`")[1]: line for line in TABLE.read_text().splitlines() if line.startswith("| `")}
     for name, check in checks(results, pca_mse).items():
-        if name in finished and not (
-            {"beta": {"mlp"}, "conditional": {"mlp"}, "gaussian-learned": {"gaussian"}}.get(name, set()) - set(finished)
-        ):
+        if name in finished and ({"beta": "mlp", "gaussian-learned": "gaussian"}.get(name, name) in finished):
             text, met = check()
-            lines.append(
-                f"| `{name}` | {PRESETS[name].system} | {text} | {'yes' if met else 'NO'} | {minutes[name]:.1f} |"
-            )
+            day = datetime.date.fromtimestamp((finished[name] / "minutes.json").stat().st_mtime)
+            cells = (f"`{name}`", PRESETS[name].system, text, "yes" if met else "NO", f"{minutes[name]:.1f}", str(day))
+            lines.append(f"| {' | '.join(cells)} |")
+        elif name in before:
+            lines.append(before[name])
     return "\n".join(lines) + "\n"
 
 

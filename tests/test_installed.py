@@ -112,7 +112,7 @@ def test_a_protobuf_too_old_for_tensorflow_metadata_is_named(monkeypatch):
             return None
 
     monkeypatch.setattr(sys, "meta_path", [FromTheFuture(), *sys.meta_path])
-    with pytest.raises(ImportError, match=r'incompatible.*protobuf [\d.]+\. .*install "tensorflow-metadata<1\.18"'):
+    with pytest.raises(ImportError, match=r'incompatible.*protobuf \S+\. .*install "tensorflow-metadata<1\.18"'):
         prepared.known_names()
 
 
