@@ -7,7 +7,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from keras_vae import installed
+from keras_vae import installed, xla_cache
 
 SETTING = "TF_CPP_MIN_LOG_LEVEL"  # in TensorFlow 2.19 and before not for what XLA logs
 FILTER = r"""
@@ -25,6 +25,7 @@ def import_tensorflow():
     Raises:
         installed.Unsupported: if they are missing, too old, or set to another backend.
     """
+    xla_cache.use()
     if SETTING in os.environ:  # somebody asked
         return installed.check()
     os.environ[SETTING] = "3"
