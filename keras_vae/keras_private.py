@@ -59,6 +59,20 @@ class BuildsFromExample:
         super()._maybe_symbolic_build(*((iterator, data_batch) if example is None else (None, example)))
 
 
+def take_reduced_gradients(optimizer):
+    """Lets an optimizer apply the gradients that it is given, which have been summed over the replicas.
+
+    Tried with Keras 3.8 to 3.16. By itself it sums over the replicas whatever it is given, after it has clipped each
+    replica's share; no argument turns that off. Without it `compile` raises under a strategy of several replicas.
+    """
+    if not hasattr(optimizer, "_all_reduce_sum_gradients"):
+        raise ValueError(
+            "This Keras sums gradients over replicas in a way that keras_vae does not know. For several replicas use "
+            "Keras 3.8 to 3.16."
+        )
+    optimizer._all_reduce_sum_gradients = list
+
+
 def unchecked_call(session, feeds, fetches):
     """A function of the values of some tensors of a `tf.compat.v1.Session` that returns the values of others.
 

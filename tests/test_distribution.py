@@ -61,7 +61,16 @@ SAME_STEP = {
 }  # fmt: skip
 ALL = [case.name for case in CASES if case.name not in SAME_STEP]
 SOME = ["mlp", "gaussian-learned", "beta-tc", "hierarchical-three-layers"]
-MORE = ["steps-per-execution", "adam-clipped", "empty-replica", "weighted", "callbacks", "jit", "eager"]
+MORE = [
+    "steps-per-execution",
+    "adam-clipped",
+    "float16-clipped",
+    "empty-replica",
+    "weighted",
+    "callbacks",
+    "jit",
+    "eager",
+]
 FAILING = ["float16", "infinite-gradient", "infinite-loss"]
 
 
@@ -71,7 +80,10 @@ def found(tmp_path_factory):
     one, two, first, second = (folder / f"{name}.npz" for name in ("one", "two", "first", "second"))
     # one process for all cases, and as many processes at a time as there are cores: it is the imports that cost
     alone, mirrored = results(
-        [start("none", one, ALL + MORE), start("mirrored", two, ALL + MORE + FAILING + ["noise", "refusals"])],
+        [
+            start("none", one, ALL + MORE),
+            start("mirrored", two, ALL + MORE + FAILING + ["noise", "refusals", "reductions"]),
+        ],
         [one, two],
     )
     workers = [
@@ -141,9 +153,14 @@ def test_what_cannot_work_is_refused_at_compile_with_what_to_use(found):
         ("optimizer", "inside the scope"),
         ("metric", "inside the scope"),
         ("accumulation", "larger batch"),
-        ("float16", "mixed_bfloat16"),
     ):
         assert expected in str(found[1][f"refusals/{name}"])
+
+
+@pytest.mark.slow
+def test_gradients_are_summed_over_the_replicas_once(found):
+    summed, gradient = found[1]["reductions/summed"], found[1]["reductions/gradient"]
+    assert gradient <= summed <= gradient + 10  # beside them weights and losses, which are scalars
 
 
 @pytest.mark.slow

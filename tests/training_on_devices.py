@@ -33,6 +33,11 @@ def adam():
     return keras.optimizers.Adam(1e-2, global_clipnorm=0.5)
 
 
+def scaled():
+    """What Keras makes of an optimizer under mixed_float16."""
+    return keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(1e-2, clipnorm=0.5))
+
+
 def callbacks():
     """The first acts at the end of the second epoch, the other at the end of the third."""
     slower = keras.callbacks.ReduceLROnPlateau("val_loss", patience=1, min_delta=1e3)
@@ -43,6 +48,7 @@ def callbacks():
 OPTIONS = {
     "steps-per-execution": {"steps_per_execution": 2, "metrics": ["mse"]},
     "adam-clipped": {"optimizer": adam},
+    "float16-clipped": {"optimizer": scaled},
     "empty-replica": {"count": 9},
     "weighted": {"weights": np.linspace(0, 2, 21, dtype="float32"), "optimizer": lambda: keras.optimizers.SGD(1e-2)},
     "callbacks": {"epochs": 5, "callbacks": callbacks},
@@ -151,10 +157,24 @@ def refusals():
         refused("optimizer", outside)
         refused("metric", "sgd", metrics=[metric])
         refused("accumulation", keras.optimizers.SGD(gradient_accumulation_steps=2))
-        keras.config.set_dtype_policy("mixed_float16")
-        refused("float16", keras.optimizers.SGD(clipnorm=1.0))
-    keras.config.set_dtype_policy("float32")
     return found
+
+
+def reductions():
+    """How many numbers a step sums over the replicas, and how many a gradient has."""
+    with strategy.scope():
+        model = build(MLP)
+        model.compile(keras.optimizers.Adam(clipnorm=1.0))
+    summed, reduce = [], tf.distribute.ReplicaContext.all_reduce
+
+    def spy(context, operation, value, **options):
+        summed.extend(int(np.prod(part.shape)) for part in tf.nest.flatten(value))
+        return reduce(context, operation, value, **options)
+
+    with mock.patch.object(tf.distribute.ReplicaContext, "all_reduce", spy):
+        model.fit(images(MLP, 8), batch_size=8, verbose=0)
+    replicas = strategy.num_replicas_in_sync
+    return {"summed": sum(summed) // replicas, "gradient": sum(int(np.prod(w.shape)) for w in model.trainable_weights)}
 
 
 # name -> what is not a training that ends well
@@ -164,6 +184,7 @@ OTHERS = {
     "infinite-loss": lambda: float32("loss"),
     "noise": noise,
     "refusals": refusals,
+    "reductions": reductions,
 }
 
 

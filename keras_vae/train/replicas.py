@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from keras_vae import keras_private
+
 
 def distributed_function(model, step):
     """What Keras calls for `steps_per_execution` steps of a model under a strategy of several replicas.
@@ -42,8 +44,12 @@ def distributed_function(model, step):
     return several_steps
 
 
-def refuse_under_strategy(strategy, optimizer, metrics=()):
-    """Raises ValueError for what is known to fail, or to train wrongly, under a strategy."""
+def prepare(strategy, optimizer, metrics=()):
+    """Prepares an optimizer for gradients that the step has summed over the replicas.
+
+    Raises:
+        ValueError: for what is known to fail, or to train wrongly, under a strategy.
+    """
     if isinstance(strategy, (tf.distribute.ParameterServerStrategy, tf.distribute.experimental.CentralStorageStrategy)):
         raise ValueError(
             f"{type(strategy).__name__} is not supported: each step needs the sum over all replicas. Use "
@@ -69,30 +75,11 @@ def refuse_under_strategy(strategy, optimizer, metrics=()):
             "The optimizer or a metric was made outside of the strategy under which the model was built. Make it "
             "inside the scope of the same strategy, or give compile its name."
         )
-    if scaled and any((inner.clipnorm, inner.global_clipnorm, inner.clipvalue)):
-        raise ValueError(
-            "Clipping does not go with mixed_float16 under a strategy of several replicas: Keras would clip each "
-            "replica's share of a scaled gradient. Use mixed_bfloat16, which needs no loss scaling, or no clipping."
-        )
-
-
-def clip(gradients, optimizer):
-    """Gradients as an optimizer clips them, None among them."""
-    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-    options = optimizer.inner_optimizer if scaled else optimizer
-    given = [g for g in gradients if g is not None]
-    if options.clipnorm:
-        given = [tf.clip_by_norm(g, options.clipnorm) for g in given]
-    elif options.global_clipnorm:
-        given = tf.clip_by_global_norm(given, options.global_clipnorm)[0]
-    elif options.clipvalue:
-        given = [tf.clip_by_value(g, -options.clipvalue, options.clipvalue) for g in given]
-    given = iter(given)
-    return [None if g is None else next(given) for g in gradients]
+    keras_private.take_reduced_gradients(inner)
 
 
 def all_reduce_sum(value):
-    """Sum over the replicas; `value` itself where there is one."""
+    """Sum over the replicas of a tensor or a list of tensors; `value` itself where there is one replica."""
     if num_replicas() == 1:
         return value
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_vae.config import RunStopped
-from keras_vae.train.replicas import all_reduce_sum, clip, num_replicas
+from keras_vae.train.replicas import all_reduce_sum, num_replicas
 
 NON_FINITE = "keras_vae: a loss or a gradient is not finite"
 UNSUPPORTED = "keras_vae: the data have values without a probability"
@@ -150,17 +150,14 @@ class TrainStep(keras.Model):
         return ones if sample_weight is None else ones * tf.reshape(tf.cast(sample_weight, "float32"), [-1])
 
     def _global_gradients(self, gradients, loss):
-        """The gradients of the whole batch, in the share that `optimizer.apply` sums over replicas; are they finite?"""
-        replicas = num_replicas()
-        if replicas > 1:
-            gradients = [None if g is None else all_reduce_sum(g) for g in gradients]
-            # An optimizer clips before it sums over replicas; the right order is to sum first.
-            gradients = clip(gradients, self.optimizer)
+        """The gradients of the whole batch, which an optimizer clips and looks at for infinities; are they finite?"""
+        reduced = iter(all_reduce_sum([g for g in gradients if g is not None]))
+        gradients = [None if g is None else next(reduced) for g in gradients]
         checked = all_reduce_sum(loss)  # so that all replicas come to the same answer
         if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):  # which skips infinite gradients itself
             squares = [tf.nn.l2_loss(tf.convert_to_tensor(g)) for g in gradients if g is not None]
             checked += sum(tf.cast(s, "float32") for s in squares)
-        return [None if g is None else g / replicas for g in gradients], tf.math.is_finite(checked)
+        return gradients, tf.math.is_finite(checked)
 
     def _update_metrics(self, inputs, terms, weight):
         for tracker in self.trackers:

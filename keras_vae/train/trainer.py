@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_vae import keras_private
 from keras_vae.train import runners
 from keras_vae.train.compiled import CompiledSteps
-from keras_vae.train.replicas import distributed_function, refuse_under_strategy
+from keras_vae.train.replicas import distributed_function, prepare
 from keras_vae.train.step import NON_FINITE, UNSUPPORTED, TrainStep, only
 
 
@@ -58,7 +58,7 @@ class Trainer(keras_private.BuildsFromExample, TrainStep):
         self.jit_compile_steps, self.auto_scale_loss = jit_compile, auto_scale_loss
         self.has_metrics = bool(metrics or weighted_metrics)
         self._total_steps, self._programs, self._fitting = None, None, False
-        refuse_under_strategy(self.distribute_strategy, self.optimizer, metrics)
+        prepare(self.distribute_strategy, self.optimizer, metrics)
 
     def get_compile_config(self):
         """What `compile` was given, for saving."""
