@@ -22,7 +22,10 @@ html_copy_source = False
 
 default_role = "code"
 nitpicky = True  # a link to a name that is gone is a warning, and -W makes it an error
-nitpick_ignore_regex = [("py:.*", "(keras|numpy|tensorflow|collections|typing|pathlib)[.].*")]
+nitpick_ignore_regex = [
+    ("py:.*", "(keras|numpy|tensorflow|collections|typing|pathlib)[.].*"),
+    ("py:class", r"Range|[\d.]+"),  # in the annotation of a field
+]
 
 autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
@@ -57,11 +60,13 @@ def as_plain_text(app, what, name, obj, options, lines):
 
 
 def signature_of_init(app, what, name, obj, options, signature, return_annotation):
-    """Keras gives every layer and model a __new__ that takes anything."""
+    """Keras gives every layer and model a __new__ that takes anything. Ranges of numbers are left to the docstring."""
     if what == "class" and signature == "(*args, **kwargs)":
         parameters = list(inspect.signature(obj.__init__).parameters.values())[1:]
-        return str(inspect.Signature(parameters)), return_annotation
-    return None
+        signature = str(inspect.Signature(parameters))
+    if signature is None:
+        return None
+    return re.sub(r"(?:[\w.]*)Annotated\[(\w+), [\w.]*Range\([^)]*\)\]", r"\1", signature), return_annotation
 
 
 def setup(app):

@@ -80,7 +80,7 @@ class ImageSet:
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        """Shape of one example: (n,), (t, n) or (height, width, channels)."""
+        """Shape of one example, (n,), (t, n) or (height, width, channels)."""
         return tuple(int(size) for size in self.train.images.shape[1:])
 
 
