@@ -14,23 +14,23 @@ from keras_vae.config import InputError
 from keras_vae.presets import command
 
 Card = dict[str, Any]
-NATS = "nats per image"
-SHARE = "share of images"
+NATS = "nats per example"
+SHARE = "share of examples"
 # result -> (unit, what it is); a result that ends in one of SUFFIXES is explained there
 MEANINGS = {
     "nll": (NATS, "-log p(x), by importance sampling: an upper bound in expectation"),
     "conditional_nll": (NATS, "-log p(x|y), given the label: as nll, and no number to stand beside one"),
     "prior_sampled_conditional_nll": (NATS, "-log p(x|y), given the label, by samples from the prior"),
     "prior_sampled_nll": (NATS, "-log p(x), by samples from the prior: far too high unless there are very many"),
-    "importance_weighted_loss": (NATS, "as nll, but these pixels have no likelihood under p(x|z)"),
-    "prior_sampled_loss": (NATS, "as prior_sampled_nll, but these pixels have no likelihood under p(x|z)"),
+    "importance_weighted_loss": (NATS, "as nll, but these values have no likelihood under p(x|z)"),
+    "prior_sampled_loss": (NATS, "as prior_sampled_nll, but these values have no likelihood under p(x|z)"),
     "elbo": (NATS, "the evidence lower bound: -(reconstruction_loss + kl_loss)"),
     "conditional_elbo": (NATS, "as elbo, a bound on log p(x|y), given the label"),
-    "score": (NATS, "as elbo, but these pixels have no likelihood: it mostly follows each image's own entropy"),
+    "score": (NATS, "as elbo, but these values have no likelihood: it mostly follows each example's own entropy"),
     "loss": (NATS, "what was trained on"),
     "reconstruction_loss": (NATS, "-E log p(x|z): the distortion"),
     "kl_loss": (NATS, "KL(q(z|x) || p(z)): the rate"),
-    "mse": ("squared pixel", "mean squared error of a pixel of the reconstruction"),
+    "mse": ("squared value", "mean squared error of a value of the reconstruction"),
     "active_units": ("dimensions", "latent dimensions with Var_x E[z|x] > 0.01"),
     "latent_dim": ("dimensions", "latent dimensions there are"),
     "kl_per_dimension": (NATS, "the parts of kl_loss, for each latent dimension"),
@@ -40,20 +40,20 @@ MEANINGS = {
     "aggregate_variance_max": ("share of the prior's", "largest variance of a dimension of q(z)"),
     "aggregate_correlation": ("correlation", "largest, of two dimensions of q(z), beside the prior's"),
     "linear_probe_accuracy": (SHARE, "classes found by logistic regression on z_mean"),
-    "nearest_neighbour_accuracy": (SHARE, "classes found by the nearest z_mean of a training image"),
+    "nearest_neighbour_accuracy": (SHARE, "classes found by the nearest z_mean of a training example"),
     "zero_codes": ("share of values", "code values that are 0"),
-    "corrupted_mse": ("squared pixel", "mean squared error of a pixel of the corrupted image"),
-    "restored_mse": ("squared pixel", "mean squared error of a pixel of its reconstruction"),
-    "scale": ("pixel", "of p(x|z): the standard deviation of a Gaussian; that of a logistic is 1.81 times its scale"),
+    "corrupted_mse": ("squared value", "mean squared error of a value of the corrupted example"),
+    "restored_mse": ("squared value", "mean squared error of a value of its reconstruction"),
+    "scale": ("value", "of p(x|z): the standard deviation of a Gaussian; that of a logistic is 1.81 times its scale"),
 }
 SUFFIXES = {
-    "_bits_per_dimension": ("bits per value of a pixel", "the same in bits, for each value of each pixel"),
-    "_standard_error": (NATS, "standard error over the images"),
+    "_bits_per_dimension": ("bits per value", "the same in bits, for each value of an example"),
+    "_standard_error": (NATS, "standard error over the examples"),
     "_by_samples": (NATS, "the same with fewer samples"),
-    "_samples": ("samples per image", "k"),
-    "_images": ("images", "how many were scored"),
-    "_ess": ("samples per image", "effective sample size, mean over the images"),
-    "_ess_median": ("samples per image", "effective sample size, median over the images"),
+    "_samples": ("samples per example", "k"),
+    "_images": ("examples", "how many were scored"),
+    "_ess": ("samples per example", "effective sample size, mean over the examples"),
+    "_ess_median": ("samples per example", "effective sample size, median over the examples"),
 }
 
 

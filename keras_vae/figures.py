@@ -100,7 +100,7 @@ def _of_curves(model, x, labels, codes, kl, class_names, footnote, value_range):
     curves = plotting.curve_panels(as_curves(damaged), as_curves(restored), title=f"{name}{over}", footnote=footnote)
     yield name, curves
     lines = _lines(model, x, labels).numpy()
-    names = [f"{index} to {index + 1}" for index in range(len(lines))]
+    names = [f"pair {index + 1}" for index in range(len(lines))]
     lines = lines.reshape(*lines.shape[:2], *as_curves(x[:1]).shape[1:])
     title = f"interpolations{over}"
     yield "interpolations", plotting.curve_families(lines, names, title=title, footnote=footnote)

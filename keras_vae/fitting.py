@@ -28,7 +28,7 @@ def fit_prior(run, run_dir, num_components=50, samples=500, count=1000, console=
         console: A `rich.console.Console` for the report, or None for the standard output.
 
     Returns:
-        Pair: the new `Run`, and the gain in nats per image, the NLL before less the NLL after.
+        Pair: the new `Run`, and the gain in nats per example, the NLL before less the NLL after.
 
     Raises:
         InputError: if the model has no prior, or one for each class or layer.
@@ -78,7 +78,7 @@ def _fitted(run, model, images, num_components):
 
 
 def _gain(run, new, images, model, fitted, samples, count, console):
-    """What a fitted prior gains in nats per image, which is also printed."""
+    """What a fitted prior gains in nats per example, which is also printed."""
     pixels, _ = load_test_images(new.config, images)
     results = [
         evaluation.evaluate(each, pixels, nll_samples=samples, nll_images=count, seed=SEED) for each in (model, fitted)
@@ -86,7 +86,7 @@ def _gain(run, new, images, model, fitted, samples, count, console):
     name = "nll" if "nll" in results[0] else "importance_weighted_loss"  # of grey pixels under a Bernoulli likelihood
     before, after = (each[name] for each in results)
     console.print(
-        f"{name} of {min(count, len(pixels)):,} test images by {samples} importance samples, nats per image: "
+        f"{name} of {min(count, len(pixels)):,} test examples by {samples} importance samples, nats per example: "
         f"{before:.2f} with {run.config.model.prior}, {after:.2f} with the fitted mixture of "
         f"{new.config.model.prior_components}: "
         f"a gain of {before - after:.2f}"

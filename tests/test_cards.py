@@ -69,8 +69,8 @@ def test_unlike_protocols_are_refused_and_the_difference_is_said(card):
 
 def test_losses_of_different_objectives_are_not_put_in_one_column(card):
     header = cards.compare({"a": card, "b": card_of(beta=4.0)})[0]
-    assert "elbo [nats per image]" in header and "loss [nats per image]" not in header
-    assert "loss [nats per image]" in cards.compare({"a": card, "b": card})[0]
+    assert "elbo [nats per example]" in header and "loss [nats per image]" not in header
+    assert "loss [nats per example]" in cards.compare({"a": card, "b": card})[0]
 
 
 def test_a_table_says_the_same_in_each_format(card):
@@ -107,7 +107,7 @@ def test_a_likelihood_given_the_label_does_not_stand_beside_one_that_is_not(card
     with pytest.raises(InputError, match="given: nothing in a, the label in b"):
         cards.compare({"a": card, "b": given})
     header, _, row = cards.compare({"a": card, "b": given}, allow_mixed=True)
-    assert row[header.index("elbo [nats per image]")] == "" and "loss [nats per image]" not in header
+    assert row[header.index("elbo [nats per example]")] == "" and "loss [nats per image]" not in header
 
 
 def test_what_is_no_likelihood_is_called_a_score(card):

@@ -101,7 +101,7 @@ def answers(run, folder):
         "publish": ([run, "--to", folder / "p", "--no-export"], lambda told: told["path"] == str(folder / "p")),
         "fit-prior": (
             [run, "--run-dir", folder / "f", "--components", 2, "--samples", 2, "--images", 20],
-            lambda told: told["unit"] == "nats per image" and isinstance(told["gain"], float),
+            lambda told: told["unit"] == "nats per example" and isinstance(told["gain"], float),
         ),
     }
 

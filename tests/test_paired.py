@@ -58,7 +58,7 @@ def test_compare_shows_the_difference_to_the_first_run(runs, capsys):
     paths = [str(run.path) for run in runs.values()]
     assert cli.main(["compare", *paths, "--format", "markdown"]) == 0
     header, _, first, second = capsys.readouterr().out.strip().splitlines()
-    assert "nll minus that of the first run [nats per image] | its paired standard error" in header
+    assert "nll minus that of the first run [nats per example] | its paired standard error" in header
     assert first.endswith("|  |  |") and [cell.strip() for cell in second.split("|")][-3].startswith("-0.29")
     assert cli.main(["compare", *paths, "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)["paired"].values()

@@ -301,7 +301,7 @@ def test_validation_curve_is_labelled_test():
     for axes, name in zip(figure.axes, ("loss", "reconstruction_loss", "kl_loss"), strict=True):
         shown = {line.get_color(): line.get_ydata().tolist() for line in axes.get_lines()}
         assert shown == {colors["train"]: HISTORY[name], colors["test"]: HISTORY[f"val_{name}"]}
-    assert figure.axes[0].get_ylabel() == "nats per image"
+    assert figure.axes[0].get_ylabel() == "nats per example"
 
 
 def test_an_autoencoder_has_no_kl_panel():

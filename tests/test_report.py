@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from typing import get_args
 
 import keras
 import numpy as np
@@ -12,9 +13,10 @@ import pytest
 from cases import CASES, Case, build, images, labels
 
 from keras_vae import plotting, report
-from keras_vae.config import ACTIVATIONS, InputError
+from keras_vae.config import InputError
 from keras_vae.files import write_json
 from keras_vae.models import build_model
+from keras_vae.options import Activation
 from keras_vae.presets import get_preset
 from keras_vae.report.explorer import explorer_data
 from keras_vae.report.published import PUBLISHED, find_published
@@ -136,7 +138,7 @@ def compared(folder, **changes):
 def test_a_comparison_shows_the_numbers_the_curves_and_the_pictures_of_each_run(tmp_path):
     page = compared(tmp_path)[0]
     text = page.read_text()
-    row = re.search(r"loss \[nats per image\]</th>(.*?)</tr>", text)[1]
+    row = re.search(r"loss \[nats per example\]</th>(.*?)</tr>", text)[1]
     assert re.findall(r">([\d.]+)</td>", row) == ["100.00", "101.00", "102.00"]
     assert re.findall(r"epochs</th>(.*?)</tr>", text) == ["<td>1</td><td>2</td><td>3</td>"]
     pictures = [(a["alt"].split(":")[0], a["src"]) for tag, a in Elements(page).found if tag == "img"]
@@ -209,9 +211,9 @@ def test_every_network_computes_in_the_page_what_it_computes_in_keras():
 
 def test_every_activation_of_the_config_is_the_one_of_keras():
     x = np.linspace(-8, 8, 65).astype("float32")
-    names = json.dumps(ACTIVATIONS)
+    names = json.dumps(get_args(Activation))
     answers = node(f"console.log(JSON.stringify({names}.map((name) => {x.tolist()}.map(ACTIVATIONS[name]))));")
-    for name, answer in zip(ACTIVATIONS, answers, strict=True):
+    for name, answer in zip(get_args(Activation), answers, strict=True):
         np.testing.assert_allclose(answer, keras.activations.get(name)(x), atol=2e-6, err_msg=name)
 
 

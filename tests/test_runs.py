@@ -90,7 +90,7 @@ CARD = {
     "protocol": {"dataset": "digits", "estimator": "importance", "binarization_seed": None},
     "model": {"loss": "the negative ELBO", "beta": 1.0},
     "results": {"loss": 104.2, "kl_per_dimension": [1.0, 2.0], "nll_by_samples": {"1": 3.0}, "nll": None},
-    "units": {"loss": "nats per image"},
+    "units": {"loss": "nats per example"},
     "versions": {"keras": "3.15.1"},
 }
 HISTORY = b"epoch,loss,val_loss\r\n0,3.5,4.0\r\n1,3.0,NA\r\n"

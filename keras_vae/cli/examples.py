@@ -13,13 +13,13 @@ from keras_vae.quiet import import_tensorflow
 
 @click.command()
 @run_argument
-@click.option("--count", type=click.IntRange(1), default=64, show_default=True, help="How many images.")
+@click.option("--count", type=click.IntRange(1), default=64, show_default=True, help="How many examples.")
 @click.option("--label", type=click.IntRange(0), help="Of a model with labels: the class to draw.  [all in turn]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draws from the prior.")
-@click.option("--to", type=click.Path(path_type=Path), help="A .png grid or an .npy array.  [RUN/generated.png]")
+@click.option("--to", type=click.Path(path_type=Path), help="A .png picture or an .npy array.  [RUN/generated.png]")
 @prints_results
 def generate(run, count, label, seed, to, console):
-    """Draw images from the prior of RUN, or of a trained model that comes with the package: mlp."""
+    """Draw examples from the prior of RUN, or of a trained model that comes with the package: mlp."""
     from keras_vae.runs import Run
 
     if not run.exists() and weights_of(str(run)):
@@ -46,11 +46,11 @@ def generate(run, count, label, seed, to, console):
 
 @click.command()
 @run_argument
-@click.option("--count", type=click.IntRange(1), default=32, show_default=True, help="How many test images.")
-@click.option("--to", type=click.Path(path_type=Path), help="A .png grid or an .npy array.  [RUN/reconstructed.png]")
+@click.option("--count", type=click.IntRange(1), default=32, show_default=True, help="How many test examples.")
+@click.option("--to", type=click.Path(path_type=Path), help="A .png picture or an .npy array.  [RUN/reconstructed.png]")
 @prints_results
 def reconstruct(run, count, to, console):
-    """Reconstruct test images of RUN: rows of originals over rows of reconstructions, or an array of the latter."""
+    """Reconstruct test examples of RUN: a picture of originals with reconstructions, or an array of the latter."""
     to = to and _check_image_target(to)
     run, model, data = open_run(run)
 
@@ -70,7 +70,7 @@ def reconstruct(run, count, to, console):
 @click.option("--to", type=click.Path(path_type=Path), help="An .npz file.  [RUN/encoded.npz]")
 @prints_results
 def encode(run, to, console):
-    """Encode the test images of RUN: writes an .npz with z_mean and z_log_var (z of an autoencoder) and labels."""
+    """Encode the test examples of RUN: writes an .npz with z_mean and z_log_var (z of an autoencoder) and labels."""
     if to is not None and to.suffix != ".npz":
         raise InputError(f"Invalid value for --to: expected a file that ends in .npz. Received: {to}")
     run, model, data = open_run(run)

@@ -50,9 +50,9 @@ def train(preset, config_file, run_dir, console, **values):
     type=click.IntRange(0),
     default=5000,
     show_default=True,
-    help="Samples of z for each image, for the likelihood; 0 for none.",
+    help="Samples of z for each example, for the likelihood; 0 for none.",
 )
-@click.option("--images", type=click.IntRange(1), help="On how many test images to sample.  [all]")
+@click.option("--images", type=click.IntRange(1), help="On how many test examples to sample.  [all]")
 @click.option(
     "--estimator",
     type=click.Choice(("importance", "prior")),
@@ -83,7 +83,7 @@ def evaluate(run, samples, images, estimator, console):
 @click.option("--run-dir", type=click.Path(path_type=Path), required=True, help="Where to write the run with it.")
 @click.option("--components", type=click.IntRange(1), default=50, show_default=True, help="Gaussians of the mixture.")
 @click.option("--samples", type=click.IntRange(1), default=500, show_default=True, help="Samples of z, for the gain.")
-@click.option("--images", type=click.IntRange(1), default=1000, show_default=True, help="Test images, for the gain.")
+@click.option("--images", type=click.IntRange(1), default=1000, show_default=True, help="Test examples, for the gain.")
 @prints_results
 def fit_prior(run, run_dir, components, samples, images, console):
     """Fit a mixture of Gaussians to the latents of the VAE in RUN and print what it gains as its prior."""

@@ -76,7 +76,7 @@ def _curves(panels, legend, title, footnote):
     style = {"linewidth": 1.6, "markersize": 4, "marker": "o" if longest <= 20 else None}
     for index, (label, drawn) in enumerate(panels.items()):
         axes = figure.add_subplot(1, len(panels), index + 1)
-        plain_axes(axes, "epoch", "" if index else "nats per image")
+        plain_axes(axes, "epoch", "" if index else "nats per example")
         for epochs, curve, color in drawn:
             axes.plot(epochs, curve, color=color, **style)
         low, high, hidden = _readable_limits([curve for _, curve, _ in drawn])

@@ -104,7 +104,7 @@ def curve_bundles(bundles, x="step", title="original and drawn", footnote=None):
             axes = figure.add_subplot(rows, len(bundles), value * len(bundles) + column + 1)
             plain_axes(axes, x if value == rows - 1 else "", f"value {value}" if rows > 1 and not column else "")
             lines = [np.stack([np.arange(len(curve)), curve], axis=1) for curve in curves[:, :, value]]
-            alpha = float(np.clip(8 / len(lines), 0.1, 0.8))
+            alpha = float(np.clip(20 / len(lines), 0.2, 0.8))
             color = TRAIN if column else GREY
             style = {"colors": color, "linewidths": 1.0, "alpha": alpha}
             axes.add_collection(load_matplotlib().collections.LineCollection(lines, **style))

@@ -1,11 +1,13 @@
 """The report of a run: one self-contained page to look at, to play with and to pass on."""
 
 from keras_vae import evaluation
+from keras_vae.event_shapes import kind_of
 from keras_vae.files import write_bytes
 from keras_vae.output import counted
 from keras_vae.presets import train_command
+from keras_vae.report.columns import column_rows
 from keras_vae.report.comparison import write_comparison
-from keras_vae.report.explorer import UnsupportedNetwork, explorer_data
+from keras_vae.report.explorer import UnsupportedNetwork, can_show, explorer_data
 from keras_vae.report.published import find_published
 from keras_vae.report.rendering import PAGE, bars, facts, figures, read_card, render, result_rows
 
@@ -34,7 +36,7 @@ def write_report(run, model, images, labels, audit=True, progress=None, class_na
     Args:
         run: The `Run`.
         model: Its model.
-        images: Float32 [n, h, w, c], its test images in [0, 1], as they are evaluated.
+        images: Float32 [n, ...], its test examples, as they are evaluated.
         labels: Int [n], or None.
         audit: Bool, whether the page shows an audit, which takes about 10 seconds at most.
         progress: Callable, called with the name of each check of the audit, or None.
@@ -47,11 +49,13 @@ def write_report(run, model, images, labels, audit=True, progress=None, class_na
     kl = card["results"].get("kl_per_dimension")
     kl = kl if isinstance(kl, list) and len(kl) == model.latent_dim else None
     findings = _findings(model, images, labels, card, progress) if audit else []
-    try:
-        explorer = explorer_data(model, images, labels, kl, run.config.data.binarization, class_names)
-        unsupported = None
-    except UnsupportedNetwork as error:
-        explorer, unsupported = None, str(error)
+    explorer, unsupported = None, "The latent space can be explored here if pixels in [0, 1] are decoded, grey or RGB."
+    if can_show(images):
+        try:
+            explorer = explorer_data(model, images, labels, kl, run.config.data.binarization, class_names)
+        except UnsupportedNetwork as error:
+            unsupported = f"The networks of this run do not work in this page, which cannot compute {error}."
+    is_table = kind_of(images.shape[1:]) == "vector"
     page = render(
         "page.html",
         run=run,
@@ -60,6 +64,9 @@ def write_report(run, model, images, labels, audit=True, progress=None, class_na
         parameters=model.count_params(),
         latent_dim=model.latent_dim,
         figures=figures(run),
+        columns=column_rows(model, images, labels) if is_table else [],
+        shape=images.shape[1:],
+        values="pixels in [0, 1]" if can_show(images) else "values as in the data",
         facts=facts(run),
         command=train_command(run.config),
         protocol=card["protocol"],

@@ -9,7 +9,7 @@ from keras_vae.config import InputError, sections
 from keras_vae.files import write_bytes
 from keras_vae.presets import train_command
 from keras_vae.report.published import find_published
-from keras_vae.report.rendering import FIGURES, bars, facts, figure, figures, render
+from keras_vae.report.rendering import FIGURES, bars, caption, facts, figure, figures, render
 
 
 def write_comparison(runs, path, allow_mixed=False):
@@ -36,6 +36,8 @@ def write_comparison(runs, path, allow_mixed=False):
     table = cards.compare(found, allow_mixed, cards.paired(found, estimates))
     told = [facts(run) for run in runs.values()]
     pictures = {name: figures(run) for name, run in runs.items()}
+    shape = next(iter(runs.values())).facts.get("data", {}).get("event_shape", (1, 1, 1))
+    texts = {name: caption(name, shape) for name in FIGURES}
     differences = cards.mixed(found)
     same_loss = len({card["model"]["loss"] for card in found.values()}) == 1
     page = render(
@@ -48,8 +50,12 @@ def write_comparison(runs, path, allow_mixed=False):
         curves=_curves(runs, same_loss),
         same_loss=same_loss,
         pictures=[
-            (title, text, [(run, item) for run, items in pictures.items() for item in items if item["name"] == name])
-            for name, (title, text) in FIGURES.items()
+            (
+                title,
+                texts[name],
+                [(run, item) for run, items in pictures.items() for item in items if item["name"] == name],
+            )
+            for name, (title, _) in FIGURES.items()
             if name != "training_curves"
         ],
         kl=_bars(found),

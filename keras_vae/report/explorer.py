@@ -20,6 +20,11 @@ class UnsupportedNetwork(ValueError):
     """A network that the page cannot run. The message says which part of it."""
 
 
+def can_show(images):
+    """Whether the page can show these examples: grey or RGB images of pixels in [0, 1]."""
+    return images.ndim == 4 and images.shape[-1] in (1, 3) and images.min() >= 0 and images.max() <= 1
+
+
 def explorer_data(model, images, labels, kl=None, binarization="none", class_names=None):
     """Everything that the explorer needs, for JSON. Arrays are base64 of little-endian float32 or of uint8.
 
@@ -38,10 +43,6 @@ def explorer_data(model, images, labels, kl=None, binarization="none", class_nam
     Raises:
         UnsupportedNetwork: if a network has a layer that `network.js` does not know.
     """
-    if images.ndim != 4 or images.shape[-1] not in (1, 3):
-        raise UnsupportedNetwork("examples that are no grey or colour images")
-    if images.min() < 0 or images.max() > 1:
-        raise UnsupportedNetwork("pixels outside of [0, 1]")
     likelihood = type(model.likelihood).__name__
     if likelihood not in MEANS:
         raise UnsupportedNetwork(f"a {likelihood} likelihood")

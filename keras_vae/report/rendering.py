@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_vae import cards
+from keras_vae.event_shapes import kind_of
 
 PAGE = Path(__file__).parent / "page"
 
@@ -21,6 +22,25 @@ FIGURES = {
     "training_curves": ("Training", "Losses by epoch."),
     "animation": ("While training", "The same draws from the prior, or the same test images, after each epoch."),
 }
+# What is to be seen where examples are drawn as curves, and of vectors.
+CURVES = {
+    "reconstructions": "Test examples in grey, and what the model makes of their codes in colour.",
+    "denoising": "Test examples with noise in grey, and what the model makes of them in colour.",
+    "samples": "Test sequences beside sequences drawn from the model: z from the prior, x from p(x|z).",
+    "latent_space": "Where the test examples lie in the latent space.",
+    "interpolations": "Curves decoded along straight lines between the codes of two test examples.",
+    "traversals": "One latent dimension a panel, moved while the others stay as in the first test example.",
+    "animation": "The same draws from the prior, or the same test examples, after each epoch.",
+}
+OF_VECTORS = {"samples": "Each column: test values in grey, and values drawn from the model in colour."}
+
+
+def caption(name, event_shape):
+    """What is to be seen in a figure of examples of a shape."""
+    kind = kind_of(event_shape)
+    texts = {name: text for name, (_, text) in FIGURES.items()}
+    texts |= CURVES if kind != "image" else {}
+    return (texts | OF_VECTORS if kind == "vector" else texts)[name]
 
 
 def render(template, **values):
@@ -35,9 +55,10 @@ def render(template, **values):
 
 def figures(run):
     """The figures of a run, in the order of the page."""
+    shape = run.facts.get("data", {}).get("event_shape", (1, 1, 1))
     return [
-        figure(name, title, text, content, kind)
-        for name, (title, text) in FIGURES.items()
+        figure(name, title, caption(name, shape), content, kind)
+        for name, (title, _) in FIGURES.items()
         for kind in ("gif", "png")
         if (content := run.read_picture(f"{name}.{kind}")) is not None
     ]
@@ -54,7 +75,8 @@ def figure(name, title, text, content, kind="png"):
 def facts(run):
     """What was run: name -> text."""
     config, data = run.config, run.facts.get("data", {})
-    counts = f", {data['train_images']:,} training and {data['test_images']:,} test images" if data else ""
+    kind = kind_of(data["event_shape"]) if "event_shape" in data else "image"
+    counts = f", {data['train_images']:,} training and {data['test_images']:,} test {kind}s" if data else ""
     size = f" of {' x '.join(map(str, data['event_shape']))}" if "event_shape" in data else ""
     told = {
         "Preset": config.preset,
