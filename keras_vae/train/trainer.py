@@ -63,8 +63,9 @@ class Trainer(keras_private.BuildsFromExample, TrainStep):
     def get_compile_config(self):
         """What `compile` was given, for saving."""
         config = super().get_compile_config()
-        asked = {"jit_compile": self.jit_compile_steps, "auto_scale_loss": self.auto_scale_loss}
-        return {**config, **asked} if config else config
+        if not config:  # not compiled
+            return config
+        return {**config, "jit_compile": self.jit_compile_steps, "auto_scale_loss": self.auto_scale_loss}
 
     def compile_from_config(self, config):
         """Compiles a loaded model as it was when it was saved; Keras leaves that to classes with their own compile."""
