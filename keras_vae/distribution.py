@@ -1,9 +1,13 @@
 """Which devices a run takes: one, all of this machine, or those of several machines. On tf.distribute alone."""
 
+import os
+
 import tensorflow as tf
 
 from keras_vae import workers
 from keras_vae.config import InputError
+
+GROWTH = "TF_FORCE_GPU_ALLOW_GROWTH"
 
 
 def choose(name):
@@ -25,12 +29,27 @@ def choose(name):
     >>> distribution.choose("none").num_replicas_in_sync
     1
     """
+    grow_memory()
     if cluster(name):
         return tf.distribute.MultiWorkerMirroredStrategy()
     gpus = tf.config.list_logical_devices("GPU")
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
         return tf.distribute.MirroredStrategy([device.name for device in gpus or tf.config.list_logical_devices("CPU")])
     return tf.distribute.get_strategy()
+
+
+def grow_memory():
+    """Lets TensorFlow take memory of GPUs as it needs it, instead of nearly all at once: others may use them as well.
+
+    TF_FORCE_GPU_ALLOW_GROWTH=false in the environment turns it off. Without effect once TensorFlow uses a GPU.
+    """
+    if GROWTH in os.environ:  # which TensorFlow reads
+        return
+    for gpu in tf.config.list_physical_devices("GPU"):
+        try:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        except RuntimeError:  # it is in use
+            return
 
 
 def cluster(name):

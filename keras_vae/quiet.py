@@ -27,14 +27,16 @@ def import_tensorflow():
     """
     xla_cache.use()
     if SETTING in os.environ:  # somebody asked
-        return installed.check()
+        installed.check()
+        return _grow_memory()
     os.environ[SETTING] = "3"
     with _no_standard_error():
         installed.check()
         import tensorflow as tf
         from absl import logging as absl_logging
 
-        gpus = [device for device in tf.config.list_physical_devices() if device.device_type == "GPU"]
+        gpus = tf.config.list_physical_devices("GPU")
+        _grow_memory()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # retracing
     absl_logging.set_verbosity(absl_logging.ERROR)
     if installed.parsed(tf.__version__) < (2, 20) and os.name == "posix" and sys.stderr is sys.__stderr__:
@@ -45,6 +47,12 @@ def import_tensorflow():
             'libraries come with: pip install "keras-vae[gpu]"',
             file=sys.stderr,
         )
+
+
+def _grow_memory():
+    from keras_vae import distribution
+
+    distribution.grow_memory()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 import scipy.stats
+import tensorflow as tf
 from cases import CASES
 
 from keras_vae import distribution
@@ -225,3 +226,21 @@ def test_a_sigkill_of_one_of_two_workers_changes_no_bit(tmp_path):
 def check_that_a_sigkill_changes_no_bit(case, folder):
     differing, met, _ = chaos.differences(case, 1, folder, random.Random(3), SHORT, pause=0.2)
     assert met == 1 and differing == []
+
+
+def test_memory_of_a_gpu_is_taken_as_it_is_needed_unless_the_environment_says_otherwise(monkeypatch):
+    asked = []
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["first", "second"])
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda *request: asked.append(request))
+    monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", "false")
+    distribution.choose("none")
+    assert asked == []
+    monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH")
+    distribution.choose("none")
+    assert asked == [("first", True), ("second", True)]
+
+    def in_use(*_):
+        raise RuntimeError("Physical devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", in_use)
+    assert distribution.choose("none").num_replicas_in_sync == 1
