@@ -1,6 +1,6 @@
 """Measures training and scoring beside other systems, in turn in one run, and writes benchmarks/speed.md.
 
-    python benchmarks/speed.py [WORK ...] [--rounds N] [--threads N] [--mnist-dir DIR]
+    python benchmarks/speed.py [WORK ...] [--rounds N] [--threads N] [--mnist-dir DIR] [--against CHECKOUT]
 
 Needs the extra `benchmark` (PyTorch and JAX) and a C++ compiler for torch.compile. Each system is a process of its
 own, pinned to as many cores as it has threads; they run one after the other, a pass each, for several rounds, and
@@ -74,6 +74,7 @@ SYSTEMS = {
     "torch.compile": ("pytorch", {"compiled": True}),
     "JAX scan": ("jax_scan", {}),
 }
+OTHER = "the other checkout"
 SCORED, SAMPLES = 1000, 5000  # images in a pass of scoring, and draws for each
 
 
@@ -82,8 +83,9 @@ SCORED, SAMPLES = 1000, 5000  # images in a pass of scoring, and draws for each
 @click.option("--rounds", default=7, show_default=True, help="Passes of each system.")
 @click.option("--threads", default=os.cpu_count(), show_default=True, help="Cores, and threads of each system.")
 @click.option("--mnist-dir", help="Folder with the four official MNIST files; see `keras-vae train --help`.")
+@click.option("--against", help="A checkout of another version, a system of its own in the same turns.")
 @click.option("--worker", nargs=3, hidden=True)
-def main(works, rounds, threads, mnist_dir, worker):
+def main(works, rounds, threads, mnist_dir, against, worker):
     if worker:
         return serve(*worker, threads)
     names = works or [*WORKS, "nll"]
@@ -96,7 +98,8 @@ def main(works, rounds, threads, mnist_dir, worker):
         subprocess.run([sys.executable, "-c", prepare, str(images), mnist_dir or ""], check=True)
         for name in names:
             systems = ["scoring", "one image at a time"] if name == "nll" else list(SYSTEMS)
-            found = measure(name, ["matrix products", *systems], images, rounds, threads)
+            scripts = {f"{systems[0]}, {OTHER}": Path(against, "benchmarks", "speed.py")} if against else {}
+            found = measure(name, ["matrix products", *scripts, *systems], images, rounds, threads, scripts)
             write_section(TABLE, section(name, found), heading(threads))
     click.echo(TABLE.read_text())
 
@@ -114,7 +117,9 @@ class Process:
     """
 
     def __init__(self, name, system, images, threads, script=__file__):
+        system = system.removesuffix(f", {OTHER}")
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "STARTED": str(time.time())}
+        environment["PYTHONPATH"] = str(Path(script).resolve().parents[1])
         environment |= {
             key: str(threads) for key in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
         }
@@ -149,12 +154,15 @@ class Process:
         self.process.wait()
 
 
-def measure(name, systems, images, rounds, threads):
-    """Runs a first pass of each system, and then `rounds` rounds of all. Returns {system: list of passes}."""
+def measure(name, systems, images, rounds, threads, scripts):
+    """Runs a first pass of each system, and then `rounds` rounds of all. Returns {system: list of passes}.
+
+    `scripts` holds the script of each system that is not of this checkout.
+    """
     found, processes = {system: [] for system in systems}, {}
     try:
         for system in systems:
-            processes[system] = Process(name, system, images, threads)
+            processes[system] = Process(name, system, images, threads, scripts.get(system, __file__))
             found[system].append(processes[system].run_pass())
         for _ in range(rounds):
             for system in systems:
@@ -264,7 +272,7 @@ def section(name, found):
         count, bound = work.images, work.images * work.operations() / rate / 1e9
     systems = [system for system in found if system != "matrix products"]
     seconds = {system: statistics.median(each["seconds"] for each in found[system][1:]) for system in systems}
-    best = min(value for system, value in seconds.items() if system not in ("keras_vae", "scoring"))
+    best = min(value for system, value in seconds.items() if system.partition(",")[0] not in ("keras_vae", "scoring"))
     lines = [
         f"## {title}",
         "",
