@@ -40,4 +40,5 @@ def get(identifier: Any, **options: Any) -> Likelihood:
     """
     if isinstance(identifier, Likelihood):
         return identifier
-    return named.make("likelihood", identifier, LIKELIHOODS, options)
+    made: Likelihood = named.make("likelihood", identifier, LIKELIHOODS, options)
+    return made

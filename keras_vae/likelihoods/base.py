@@ -26,11 +26,11 @@ class Likelihood(keras.layers.Layer, abc.ABC):
     lowest, highest = -math.inf, math.inf
     mean_range: tuple[float, float] | None = None
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
         self.built = True
 
-    def param_shape(self, event_shape: tuple) -> tuple:
+    def param_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the parameters of one example, from the shape of one example."""
         return tuple(event_shape)
 
@@ -63,7 +63,7 @@ class Likelihood(keras.layers.Layer, abc.ABC):
         """The parameters whose mean is `mean`, for `start_at_mean`; where it is too near to an end, one that is not."""
         raise InputError(f"A likelihood {type(self).__name__} cannot start at a mean: it has no `params_of`.")
 
-    def call(self, params):
+    def call(self, params: Tensor) -> Tensor:
         return self.mean(params)
 
     def supports(self, x: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ class Likelihood(keras.layers.Layer, abc.ABC):
         """x with values out of range brought to the nearest that is in range."""
         return x if math.isinf(self.lowest) else ops.clip(x, self.lowest, self.highest)
 
-    def within_range(self, x, log_prob):
+    def within_range(self, x: Tensor, log_prob: Tensor) -> Tensor:
         """`log_prob` [..., b] where x [b, ...] is in range, minus infinity elsewhere."""
         return log_prob if math.isinf(self.lowest) else tf.where(self.supports(x), log_prob, -math.inf)
 
@@ -121,7 +121,7 @@ class OfUnitInterval(Likelihood):
     mean_range = (0.0, 1.0)
 
 
-def checked_scale(scale):
+def checked_scale(scale: float) -> float:
     """`scale`, if it is a float above 0."""
     if not (isinstance(scale, (int, float)) and 0 < scale < math.inf):
         raise ValueError(f"Invalid value for argument `scale`. Expected a float above 0. Received: scale={scale!r}")

@@ -1,13 +1,15 @@
 """Bernoulli and continuous Bernoulli: the decoder emits logits."""
 
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import ops
 
 from keras_vae import noise as noises
-from keras_vae.likelihoods.base import OfUnitInterval
+from keras_vae.likelihoods.base import OfUnitInterval, Tensor
+from keras_vae.noise import Noise
 
 
 @keras.saving.register_keras_serializable(package="keras_vae")
@@ -30,7 +32,7 @@ class Bernoulli(OfUnitInterval):
 
     support = "binary"
 
-    def log_prob(self, x, params):
+    def log_prob(self, x: Tensor, params: Tensor) -> Tensor:
         # as in the base class, at half the time
         logits = ops.convert_to_tensor(params, "float32")
         x = ops.convert_to_tensor(x, "float32")
@@ -39,20 +41,20 @@ class Bernoulli(OfUnitInterval):
         log_prob = ops.sum(ops.reshape(x, (-1, pixels)) * logits, axis=-1) - _sum_softplus(logits)
         return self.within_range(x, log_prob)
 
-    def log_prob_per_value(self, x, logits):
+    def log_prob_per_value(self, x: Tensor, logits: Tensor) -> Tensor:
         # x log s(l) + (1 - x) log(1 - s(l)) = x l - softplus(l), finite for every finite l
         return x * logits - ops.softplus(logits)
 
-    def params_of(self, mean):
+    def params_of(self, mean: Tensor) -> Tensor:
         """The logits whose mean is `mean`, clipped to [0.001, 0.999]."""
         mean = ops.clip(mean, 0.001, 0.999)
         return ops.log(mean) - ops.log1p(-mean)
 
-    def mean(self, logits):
+    def mean(self, logits: Tensor) -> Tensor:
         """Probability of a 1, float32 in [0, 1], shaped like `logits`."""
         return ops.sigmoid(logits)
 
-    def sample(self, logits, noise=None):
+    def sample(self, logits: Tensor, noise: Noise | int | None = None) -> Tensor:
         """Draws pixels in {0, 1}, float32, shaped like `logits`."""
         uniform = noises.get(noise).uniform(ops.shape(logits), "x")
         return ops.cast(uniform < ops.sigmoid(logits), "float32")
@@ -80,7 +82,7 @@ class ContinuousBernoulli(OfUnitInterval):
         2019, section 3, in logits.
     """
 
-    def log_prob_per_value(self, x, logits):
+    def log_prob_per_value(self, x: Tensor, logits: Tensor) -> Tensor:
         size = ops.abs(logits)
         # 0.5 l + log(sinh(l / 2) / (l / 2)), whose Taylor series is exact to float32 below 1. The other form, for the
         # rest, subtracts 1 / l from 1 / l in its gradient; a where needs both branches to be finite.
@@ -92,7 +94,7 @@ class ContinuousBernoulli(OfUnitInterval):
         )
         return x * logits - log_normalizer
 
-    def params_of(self, mean):
+    def params_of(self, mean: Tensor) -> Tensor:
         """The logits whose mean is `mean`, clipped to [0.001, 0.999]. Found by bisection: there is no closed form."""
         mean = ops.clip(mean, 0.001, 0.999)
         low, high = ops.full_like(mean, -1000.0), ops.full_like(mean, 1000.0)
@@ -102,7 +104,7 @@ class ContinuousBernoulli(OfUnitInterval):
             low, high = ops.where(is_low, middle, low), ops.where(is_low, high, middle)
         return 0.5 * (low + high)
 
-    def mean(self, logits):
+    def mean(self, logits: Tensor) -> Tensor:
         """Mean of a pixel, 1 / (1 - exp(-l)) - 1 / l, float32 in (0, 1), shaped like `logits`."""
         size = ops.abs(logits)
         small = ops.clip(logits, -1.0, 1.0)
@@ -112,7 +114,7 @@ class ContinuousBernoulli(OfUnitInterval):
         from_edge = 1 / far - ops.exp(-far) / (1 - ops.exp(-far))  # the mean's distance from the nearer of 0 and 1
         return ops.where(size < 1.0, series, ops.where(logits < 0.0, from_edge, 1 - from_edge))
 
-    def sample(self, logits, noise=None):
+    def sample(self, logits: Tensor, noise: Noise | int | None = None) -> Tensor:
         """Draws pixels in [0, 1], float32, shaped like `logits`, by the inverse of the distribution function."""
         uniform = noises.get(noise).uniform(ops.shape(logits), "x")
         size = ops.maximum(ops.abs(logits), 1e-6)  # below that it is uniform, to float32
@@ -121,7 +123,7 @@ class ContinuousBernoulli(OfUnitInterval):
 
 
 @tf.custom_gradient
-def _sum_softplus(logits):
+def _sum_softplus(logits: Tensor) -> Any:
     """Sum of softplus over the last axis: sum relu(l) + log prod(1 + exp(-|l|)).
 
     Each factor is at most 2, so that a product of 16 cannot overflow, and one log does for 16 pixels.
@@ -131,7 +133,7 @@ def _sum_softplus(logits):
     shape = tf.concat([tf.shape(logits)[:-1], [logits.shape[-1] // group, group]], axis=0)
     products = tf.reduce_prod(tf.reshape(factors, shape), axis=-1)
 
-    def gradient(upstream):
+    def gradient(upstream: Tensor) -> Tensor:
         return upstream[..., None] * tf.sigmoid(logits)
 
     return tf.reduce_sum(tf.nn.relu(logits), axis=-1) + tf.reduce_sum(tf.math.log(products), axis=-1), gradient

@@ -1,13 +1,15 @@
 """Gaussian: the decoder emits means."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_vae import noise as noises
 from keras_vae.gaussian import LOG_2PI
-from keras_vae.likelihoods.base import Likelihood, checked_scale
+from keras_vae.likelihoods.base import Likelihood, Tensor, checked_scale
+from keras_vae.noise import Noise
 from keras_vae.options import PositiveFloat
 
 
@@ -31,7 +33,7 @@ class Gaussian(Likelihood):
         Doersch, Tutorial on Variational Autoencoders, 2016, section 2; with the constants that the tutorial drops.
     """
 
-    def __init__(self, scale: PositiveFloat = 1.0, learn_scale: bool = False, **kwargs):
+    def __init__(self, scale: PositiveFloat = 1.0, learn_scale: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.scale = checked_scale(scale)
         self.learn_scale = learn_scale
@@ -42,25 +44,25 @@ class Gaussian(Likelihood):
             trainable=learn_scale,
         )
 
-    def log_prob_per_value(self, x, mean):
+    def log_prob_per_value(self, x: Tensor, mean: Tensor) -> Tensor:
         log_scale = ops.convert_to_tensor(self.log_scale)
         return -0.5 * ops.square((x - mean) * ops.exp(-log_scale)) - log_scale - 0.5 * LOG_2PI
 
-    def params_of(self, mean):
+    def params_of(self, mean: Tensor) -> Tensor:
         """The mean itself."""
         return mean
 
-    def mean(self, mean):
+    def mean(self, mean: Tensor) -> Tensor:
         """The mean itself, float32."""
         return mean
 
-    def sample(self, mean, noise=None):
+    def sample(self, mean: Tensor, noise: Noise | int | None = None) -> Tensor:
         """Draws values around `mean`, float32."""
         return mean + ops.exp(self.log_scale) * noises.get(noise)(ops.shape(mean), "x")
 
-    def statistics(self):
+    def statistics(self) -> dict[str, float]:
         """The standard deviation of a value, learned or not."""
         return {"scale": float(ops.exp(self.log_scale))}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "scale": self.scale, "learn_scale": self.learn_scale}
