@@ -256,7 +256,8 @@ class BetaTC(Objective):
     The KL is the sum of the mutual information of x and z, the total correlation of the aggregate posterior q(z), and
     the KL of its dimensions from the prior; of these the second is weighed by beta. q(z) is estimated from the batch,
     all replicas of it: log q(z) = log 1/b sum_j q(z|x_j). The minibatch weighting of the paper has the size of the data
-    set in it as well, a constant without a gradient that is left out.
+    set in it as well, a constant without a gradient that is left out. The densities are computed from z in float32: for
+    means of order 1 they are good to 0.1 nats for each dimension down to log-variances of -25.
 
     Args:
         beta: Float, at least 0, the weight of the total correlation.
