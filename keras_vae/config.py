@@ -95,6 +95,26 @@ class Choice(str):
     __hash__ = str.__hash__
 
 
+def _check(section: Any) -> None:
+    for name, option_of in options_of(section).items():
+        option_of.checked(getattr(section, name))
+
+
+def options_of(section: Any) -> dict[str, Option]:
+    """Field name -> `Option`, for the fields of a section that are no choices of a member of an axis."""
+    fields = [field for field in dataclasses.fields(section) if not field.metadata["axis"]]
+    return {field.name: Option.of(field.name, field.type, field.default, field.metadata["help"]) for field in fields}
+
+
+def axes_of(section: Any) -> dict[str, Option]:
+    """Field name -> `Option` whose choices are the members of an axis, for the fields of a section that choose one."""
+    fields = [field for field in dataclasses.fields(section) if field.metadata["axis"]]
+    return {
+        field.name: Option(field.name, str, field.default, field.metadata["help"], tuple(registry.members(field.name)))
+        for field in fields
+    }
+
+
 @dataclass(frozen=True, init=False)
 class ModelConfig:
     """The model: a choice on each axis, and what all models have.
@@ -152,7 +172,11 @@ class ModelConfig:
                 value = value.with_options(options[axis]) if axis in options else value
             object.__setattr__(self, field.name, value)
         if values:
-            raise InputError(f"Unknown config key {sorted(values)[0]!r}.")
+            name, fields = sorted(values)[0], [field.name for field in dataclasses.fields(self)]
+            owner = field_owners().get(name)
+            where = f": it belongs to the {owner}" if owner else ""
+            raise InputError(f"The model has no {name!r}{where}. Expected one of: {', '.join([*fields, *owners])}.")
+        _check(self)
 
     def replace(self, **values: Any) -> "ModelConfig":
         """A copy with fields and options replaced. Another member of an axis starts with its own defaults."""
@@ -196,6 +220,9 @@ class DataConfig:
         0.1, "Held-out share of a data set that has no test split of its own."
     )
 
+    def __post_init__(self) -> None:
+        _check(self)
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -234,6 +261,9 @@ class TrainingConfig:
     )
     checkpoint_minutes: NonNegativeFloat = option(0.0, "Save it also when this many minutes have passed; 0 for never.")
 
+    def __post_init__(self) -> None:
+        _check(self)
+
 
 @dataclass(frozen=True)
 class Config:
@@ -253,11 +283,6 @@ class Config:
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
-
-    def __post_init__(self) -> None:
-        for section in sections(self).values():
-            for name, known in options_of(section).items():
-                known.checked(getattr(section, name))
 
     def replace(self, **values: Any) -> "Config":
         """Returns a copy with fields replaced by name, whatever section they are in.
@@ -319,21 +344,6 @@ class Config:
 def sections(config: Config) -> dict[str, Any]:
     """The config's sections by name."""
     return {"model": config.model, "data": config.data, "training": config.training}
-
-
-def options_of(section: Any) -> dict[str, Option]:
-    """Field name -> `Option`, for the fields of a section that are no choices of a member of an axis."""
-    fields = [field for field in dataclasses.fields(section) if not field.metadata["axis"]]
-    return {field.name: Option.of(field.name, field.type, field.default, field.metadata["help"]) for field in fields}
-
-
-def axes_of(section: Any) -> dict[str, Option]:
-    """Field name -> `Option` whose choices are the members of an axis, for the fields of a section that choose one."""
-    fields = [field for field in dataclasses.fields(section) if field.metadata["axis"]]
-    return {
-        field.name: Option(field.name, str, field.default, field.metadata["help"], tuple(registry.members(field.name)))
-        for field in fields
-    }
 
 
 def field_owners() -> dict[str, str]:

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 from sklearn.datasets import load_breast_cancer
 
-from keras_vae import VAE, likelihoods, networks
-from keras_vae.config import InputError
+from keras_vae import VAE, likelihoods, networks, registry
+from keras_vae.config import Config, InputError
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.uniform(0, 255, size=(20, 4, 4, 1)).astype("float32")
@@ -145,3 +145,49 @@ def of_vectors_fit(x):
     vae = of_vectors()
     vae.compile()
     vae.fit(x, verbose=0)
+
+
+def test_text_is_refused():
+    vae = of_vectors()
+    vae.compile()
+    with pytest.raises(InputError, match="real numbers"):
+        vae.fit(np.full((4, 30), "a", object), verbose=0)
+
+
+PRESETS = [
+    ({"latent_dim": 32}, (28, 28, 1), (None, 32)),
+    ({"likelihood": "gaussian", "learn_scale": True, "latent_dim": 4}, (30,), (None, 4)),
+    ({"likelihood": "gaussian", "hidden": (8, 4), "posterior": "full_covariance"}, (24, 1), (None, 20)),
+    (
+        {"objective": "iwae", "importance_samples": 3, "prior": "gaussian_mixture", "prior_components": 4},
+        (6, 5, 4),
+        None,
+    ),
+]
+
+
+@pytest.mark.parametrize("overrides, shape, code", PRESETS)
+def test_a_preset_takes_what_the_command_line_takes(overrides, shape, code):
+    model = VAE.from_preset("mlp", event_shape=shape, seed=1, **overrides)
+    assert model.event_shape == shape and (code is None or model.encoder.output_shape[0] == code)
+    config = Config().replace(output_bias="data_mean", **overrides).model
+    for axis in ("likelihood", "posterior", "prior", "objective"):
+        part = getattr(model, axis)
+        assert registry.name_of(part) == getattr(config, axis)
+        assert registry.options_of(part) == getattr(config, axis).options
+    assert model.generate(2, seed=1).shape == (2, *shape)
+
+
+@pytest.mark.parametrize(
+    "overrides, named",
+    [
+        ({"latent_dim": 0}, "at least 1"),
+        ({"importance_samples": 3}, "goes with iwae"),
+        ({"epochs": 3}, "epochs.*training.*latent_dim"),
+        ({"latent_dims": 3}, "latent_dims"),
+        ({"network": "conv", "event_shape": (30,)}, "linear, mlp, gated"),
+    ],
+)
+def test_what_a_preset_does_not_take_is_refused(overrides, named):
+    with pytest.raises(InputError, match=named):
+        VAE.from_preset("mlp", **overrides)

@@ -1,6 +1,7 @@
 """What all models share: a decoder, its likelihood, a condition, codes, reconstructions, and the check of data."""
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -277,9 +278,12 @@ class LatentModel(Trainer):
 
     def check_examples(self, x, condition=None):
         """Raises InputError for a batch of a wrong shape, or with values that p(x|z) gives no probability."""
+        _check_columns(x)
         x = np.asarray(x)
         if x.shape[1:] != self.event_shape:
             raise InputError(_shape_message(self.event_shape, x.shape[1:]))
+        if x.dtype.kind not in "uifb" and x.dtype.name != "bfloat16":
+            raise InputError(f"Examples must be real numbers: floats, integers or bools. Received dtype: {x.dtype}")
         self.likelihood.check(x)
         if condition is not None:
             self.condition.check(condition, len(x))
@@ -318,6 +322,22 @@ def check_network(name, network, input_shape, expected, given=()):
     if len(shapes) != len(expected) or not all(fits):
         raise InputError(f"Argument `{name}` must return {wanted}. Received: {', '.join(map(str, shapes))}")
     return shapes[0]
+
+
+def _check_columns(x: Any) -> None:
+    """Refuses a DataFrame with columns that are no numbers to numpy: text, categories, and pandas's nullable types."""
+    if not hasattr(x, "columns"):
+        return
+    others = [
+        f"{name} ({dtype})"
+        for name, dtype in zip(x.columns, x.dtypes, strict=True)
+        if not isinstance(dtype, np.dtype) or dtype.kind not in "uifb"
+    ]
+    if others:
+        raise InputError(
+            f"Columns of a DataFrame must be numbers. Received others: {', '.join(others[:5])}. Leave them out, or "
+            'make numbers of them with astype("float32").'
+        )
 
 
 def _shape_message(expected, received):
