@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_vae import registry
 from keras_vae.config import Config
 from keras_vae.models import build_model
 
@@ -106,7 +107,8 @@ all_cases = over(CASES)
 
 def config(case):
     """The `Config` of a case."""
-    small = {name: value for name, value in SMALL.items() if name != "hidden" or case.values.get("network") != "linear"}
+    network = registry.members("network")[case.values.get("network", "mlp")]
+    small = {name: value for name, value in SMALL.items() if name != "hidden" or "hidden" in network.options}
     return Config().replace(**{**small, **case.values})
 
 

@@ -1,10 +1,16 @@
 """A member of an axis is one class and one row: everything else comes of itself."""
 
+import inspect
+
 import click
 import keras
 import numpy as np
 import pytest
+import test_models
+import test_serving
+from cases import Case, build
 from keras import ops
+from test_models import no_noise  # noqa: F401  a fixture of the tests that are run here
 
 from keras_vae import cli, evaluation, likelihoods, networks, objectives, posteriors, priors, registry
 from keras_vae.config import Config, InputError
@@ -162,6 +168,29 @@ def test_class_and_row_are_all_that_a_member_takes(dummies, tmp_path):
     with verify.Model(written.paths["decoder"]) as decoder:
         z = decoder.run("generate", {"seed": np.arange(2000)})["z"]
     assert z.std() == pytest.approx(3.0, rel=0.05)
+
+
+CONFORMANCE = (
+    test_models.test_arrays_and_datasets_with_and_without_labels_train_alike,
+    test_models.test_weight_two_is_the_example_twice_and_weight_zero_is_its_absence,
+    test_models.test_generate_decodes_draws_from_the_prior_by_seed,
+    test_models.test_from_config_of_get_config_is_the_same_model,
+    test_serving.test_serve_equals_keras_for_any_batch_size,
+)
+DUMMY = Case("dummy", {axis: "dummy" for axis in DUMMIES} | {option: value for _, _, option, value in DUMMIES.values()})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("conforms", CONFORMANCE, ids=lambda test: test.__name__)
+def test_members_pass_the_tests_of_all_cases(conforms, dummies, request, tmp_path):
+    def export_of(name):
+        model = build(DUMMY)
+        return DUMMY, model, export_saved_models(model, tmp_path)
+
+    given = {"case": DUMMY, "export_of": export_of}
+    names = inspect.signature(conforms).parameters
+    fixtures = {name: request.getfixturevalue(name) for name in names if name not in given}
+    conforms(**fixtures, **{name: value for name, value in given.items() if name in names})
 
 
 def test_an_option_of_another_member_is_refused_with_those_that_have_it():
