@@ -1,7 +1,9 @@
 """What a Keras user does without thinking: export, pickle, lists of one input, weights, frozen layers."""
 
 import copy
+import pathlib
 import pickle
+import sys
 
 import keras
 import numpy as np
@@ -11,6 +13,9 @@ import tensorflow as tf
 import keras_vae
 from keras_vae import conditions, networks
 from keras_vae.config import InputError
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "benchmarks"))
+import memory
 
 SHAPE = (4, 4, 1)
 IMAGES = np.random.default_rng(0).random((12, *SHAPE)).astype("float32")
@@ -253,3 +258,26 @@ def test_two_event_dimensions_are_a_sequence_and_no_image():
 def test_every_public_name_comes_with_the_import(name):
     assert getattr(keras_vae, name) is not None
     assert name in dir(keras_vae)
+
+
+def test_what_is_not_compiled_says_so_as_in_keras():
+    model = small(compiled=False)
+    for method in (model.fit, model.evaluate, model.train_on_batch, model.test_on_batch):
+        with pytest.raises(ValueError, match=r"You must call `compile\(\)`"):
+            method(IMAGES)
+
+
+def test_a_step_is_traced_once():
+    """A second trace would take seconds, and TensorFlow keeps the graph of the first for as long as a process runs."""
+    model, traces = small(), []
+    step = model.train_step
+    model.train_step = lambda data: traces.append(data) or step(data)
+    model.fit(IMAGES, batch_size=4, epochs=2, verbose=0)
+    assert len(traces) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("jit_compile", "most"), [(False, 1.0), (True, 1.3)])
+def test_one_model_after_another_takes_no_more_memory_than_in_plain_keras(jit_compile, most):
+    plain, ours = (memory.measured(kind, jit_compile, models=8) for kind in memory.KINDS)
+    assert ours < most * plain

@@ -19,6 +19,8 @@ class Trainer(keras_private.BuildsFromExample, TrainStep):
     What `fit` chooses for itself is forgotten when it is over, also when it raises.
     """
 
+    _total_steps, _programs, _fitting = None, None, False
+
     def compile(
         self,
         optimizer="adam",
@@ -120,6 +122,7 @@ class Trainer(keras_private.BuildsFromExample, TrainStep):
         if validation_data is not None:
             validation_x, validation_y, weights = keras.utils.unpack_x_y_sample_weight(validation_data)
             validation_data = (*self._checked(validation_x, validation_y, weights), weights)
+        self._build_optimizer()
         steps = steps_per_epoch or _count_steps(x, batch_size or 32, validation_split if validation_data is None else 0)
         with self._running(callbacks, steps_per_epoch, steps, epochs - initial_epoch) as callbacks, self._explained(x):
             return super().fit(
@@ -156,6 +159,7 @@ class Trainer(keras_private.BuildsFromExample, TrainStep):
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         """One step; see `keras.Model.train_on_batch`, and `fit` for what it raises."""
         x, y = self._checked(x, y, sample_weight)
+        self._build_optimizer()
         with self._explained(x):
             return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
 
@@ -164,6 +168,12 @@ class Trainer(keras_private.BuildsFromExample, TrainStep):
         x, y = self._checked(x, y, sample_weight)
         with self._explained(x):
             return super().test_on_batch(x, y, sample_weight, return_dict)
+
+    def _build_optimizer(self):
+        """Makes the optimizer's variables, for which the first step would be traced twice, and its graphs kept."""
+        if self.compiled and self.built and not self.optimizer.built:
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
 
     def _checked(self, x, y, sample_weight):
         """(x, y) as Keras takes them, checked."""
@@ -224,7 +234,7 @@ class Trainer(keras_private.BuildsFromExample, TrainStep):
         total = self._total_steps or (steps * epochs if steps else None)
         before = self.train_function
         self._fitting = True
-        if not runners.is_compiled(self, total):
+        if not self.compiled or not runners.is_compiled(self, total):
             try:
                 yield callbacks
             finally:
