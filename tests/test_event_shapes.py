@@ -45,12 +45,13 @@ CONTAINERS = {
 }
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("container", CONTAINERS)
+# an array is looked at before anything is compiled
+@pytest.mark.parametrize(("container", "jit_compile"), [*((name, False) for name in CONTAINERS), ("dataset", True)])
 def test_pixels_up_to_255_are_refused_whatever_holds_them(container, jit_compile):
     keras.utils.set_random_seed(0)
     vae = VAE(*networks.build("mlp", (4, 4, 1), 2, hidden=(4,)), seed=0)
-    vae.compile("adam", jit_compile=jit_compile)
+    in_a_graph = jit_compile or container == "dataset"  # where the check stands, the others come to it by themselves
+    vae.compile("adam", jit_compile=jit_compile, run_eagerly=not in_a_graph)
     before = vae.get_weights()
     for method in (vae.fit, vae.evaluate):
         options = {"shuffle": False} if method == vae.fit and container in ("PyDataset", "generator") else {}

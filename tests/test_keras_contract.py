@@ -303,10 +303,18 @@ def expected(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
-@pytest.mark.parametrize(
-    "jit_compile", ["auto", pytest.param(True, marks=pytest.mark.slow), pytest.param(False, marks=pytest.mark.slow)]
-)
+QUICK = (
+    "dataset-and-uneven-validation", "data-that-run-out-within-an-epoch", "steps-of-evaluate-and-predict-after-fit",
+    "saved-every-few-steps", "stopped-in-a-batch",
+)  # fmt: skip
+MATRIX = [
+    pytest.param(name, jit_compile, marks=() if jit_compile == "auto" and name in QUICK else pytest.mark.slow)
+    for name in SCENARIOS
+    for jit_compile in ("auto", True, False)
+]
+
+
+@pytest.mark.parametrize(("name", "jit_compile"), MATRIX)
 def test_steps_fall_where_they_fall_in_plain_keras(name, jit_compile, expected, tmp_path, monkeypatch):
     monkeypatch.setattr(runners, "MIN_TRAINING_STEPS", 1)  # so that "auto" compiles
     model = ours(jit_compile)
