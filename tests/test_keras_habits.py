@@ -193,6 +193,8 @@ def test_a_dataset_that_does_not_say_its_shapes(jit_compile):
     expected = pytest.approx(cross_entropy(plain).mean(), rel=1e-5)
     assert plain.evaluate(batches(IMAGES), verbose=0, return_dict=True)["loss"] == expected
     assert plain.predict(batches(IMAGES), verbose=0).shape == (24, *SHAPE)
+    with pytest.raises(InputError, match=r"Expected \(n, 4, 4, 1\). Received \(n, 2, 4, 1\)"):
+        plain.evaluate(batches(IMAGES[:, :2]), verbose=0)
 
 
 def test_a_conditional_model_predicts_from_what_it_is_fitted_to():

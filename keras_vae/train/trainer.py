@@ -12,6 +12,8 @@ from keras_vae.train.compiled import CompiledSteps
 from keras_vae.train.replicas import distributed_function, prepare
 from keras_vae.train.step import NON_FINITE, UNSUPPORTED, TrainStep, only
 
+WRONG_SHAPE = "is not compatible with expected shape"  # as TensorFlow says it of a dataset that does not say its shapes
+
 
 class Trainer(keras_private.BuildsFromExample, TrainStep):
     """Keras's contract of training and evaluation. `runners` says how the steps are run.
@@ -195,10 +197,10 @@ class Trainer(keras_private.BuildsFromExample, TrainStep):
         try:
             yield
         except tf.errors.InvalidArgumentError as error:
+            if isinstance(x, tf.data.Dataset) and (UNSUPPORTED in error.message or WRONG_SHAPE in error.message):
+                for batch in x.take(1):  # most often it is the first batch, whose values can then be named
+                    self.check_batch(batch)
             if UNSUPPORTED in error.message:
-                if isinstance(x, tf.data.Dataset):  # most often it is the first batch, whose values can then be named
-                    for batch in x.take(1):
-                        self.check_batch(batch)
                 raise self.unsupported_error() from None
             if NON_FINITE in error.message:
                 raise self.non_finite_error() from None
