@@ -44,8 +44,9 @@ TOLERANCE = 1e-4  # of golden outputs, relative to values above 1
 
 REQUEST_BYTES = 2**28  # what a request may need; 2 GB hold a server and several of them
 
-# A SavedModel may be larger than its parameters by this share and this many bytes.
+# A SavedModel may be larger than its parameters by this share, this many bytes, and so many rows of its inputs.
 SIZE_SHARE, SIZE_BYTES = 0.1, 150_000
+WARMUP_ROWS = 16  # rows in the warmup of a model, at most: two for each signature
 
 PYTHON_OPERATIONS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 XLA_ATTRIBUTES = ("_XlaMustCompile", "_XlaCompile")
@@ -231,12 +232,14 @@ def _check_weights(path, contract):
 
 
 def _check_size(path, contract):
-    """The folder is hardly larger than the parameters."""
+    """The folder is hardly larger than the parameters, and the examples of the warmup."""
     size = sum(os.path.getsize(os.path.join(folder, file)) for folder, _, files in os.walk(path) for file in files)
-    limit = int(contract["parameter_bytes"] * (1 + SIZE_SHARE) + SIZE_BYTES)
+    fields = [field for entry in contract["signatures"].values() for field in entry["inputs"].values()]
+    example = max(4 * int(np.prod(field["shape"][1:])) for field in fields)  # bytes of the largest row
+    limit = int(contract["parameter_bytes"] * (1 + SIZE_SHARE) + SIZE_BYTES + WARMUP_ROWS * example)
     if size <= limit:
         return []
-    return [f"{size} bytes, more than {limit}: the parameters, {SIZE_SHARE:.0%} and {SIZE_BYTES} bytes."]
+    return [f"{size} bytes, more than {limit}: the parameters, {SIZE_SHARE:.0%}, examples and {SIZE_BYTES} bytes."]
 
 
 def _check_signatures(model, contract):
