@@ -125,7 +125,7 @@ def heading(models):
         "",
         f"Written by `python benchmarks/memory.py`: {models} models after the first {FIRST}, Python "
         f"{platform.python_version()},",
-        f"tensorflow {version('tensorflow')}, keras {version('keras')}, {platform.machine()}, no GPU.",
+        f"tensorflow {version('tensorflow')}, keras {version('keras')}, {platform.machine()}.",
         "TensorFlow keeps the graphs of functions and the programs of XLA for as long as a process runs.",
         "",
     ]
