@@ -97,6 +97,7 @@ def help_of(axis: str, option: str) -> str:
     return " ".join(f"{', '.join(names)}: {text}" for text, names in texts.items())
 
 
+@functools.cache
 def _member(name: str, cls: type | None) -> Member:
     if cls is None:
         return Member(name, "", {})
