@@ -39,8 +39,8 @@ def is_vae(case):
 
 # One for each way through a step of training.
 STEPS = {
-    "mlp", "resnet", "gaussian-learned", "free-bits", "miwae", "beta-tc", "gaussian-mixture", "full-covariance-iwae",
-    "hierarchical-three-layers", "conditional-conv", "denoising-masking",
+    "mlp", "gaussian-learned", "free-bits", "beta-tc", "full-covariance-iwae", "hierarchical-three-layers",
+    "conditional-conv",
 }  # fmt: skip
 # The images of a batch have losses of their own, except where q(z) is estimated from the batch.
 independent_cases = over([case for case in CASES if config(case).model.objective != "beta_tc"], quick=STEPS)
@@ -373,14 +373,19 @@ def test_several_steps_per_execution_train_alike():
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: keras.optimizers.AdamW(1e-3), lambda: SGD(1e-2, momentum=0.9, use_ema=True), lambda: "rmsprop"]
+    "make",
+    [
+        lambda: keras.optimizers.AdamW(1e-2),
+        lambda: SGD(3e-2, momentum=0.9, use_ema=True),
+        lambda: keras.optimizers.RMSprop(1e-2),
+    ],
 )
 def test_any_optimizer_lowers_the_loss(make):
     case = case_of("mlp")
     model, x = build(case), images(case)
     model.compile(make())
-    history = model.fit(x, epochs=60, verbose=0).history["loss"]
-    assert history[-1] < history[0] - 0.2
+    history = model.fit(x, epochs=15, verbose=0).history["loss"]
+    assert history[-1] < history[0] - 1  # the noise of a loss is far below that
 
 
 def test_loss_of_the_users_own_networks_is_descended_once():
