@@ -79,7 +79,8 @@ def name_of(thing: Any) -> str:
 
 def options_of(thing: Any) -> dict[str, Any]:
     """The values of the options of a member, by name: arguments of its class, found as its attributes."""
-    return {name: getattr(thing, name) for name in _member("", type(thing)).options if hasattr(thing, name)}
+    known = _member("", type(thing)).options  # type: ignore[arg-type]  # a class can be hashed
+    return {name: getattr(thing, name) for name in known if hasattr(thing, name)}
 
 
 def flags(axis: str) -> dict[str, str]:
