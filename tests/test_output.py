@@ -111,7 +111,16 @@ def test_training_prints_its_results_as_json_and_nothing_else(trained):
     assert told["run"] == str(path) and told["results"]["loss"] > 0 and told["protocol"]["dataset"] == "digits"
 
 
-@pytest.mark.parametrize("name", sorted(set(cli.cli.commands) - {"train"}))
+LONG = ("audit", "export", "fit-prior", "report", "verify-export")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in LONG else ())
+        for name in sorted(set(cli.cli.commands) - {"train"})
+    ],
+)
 def test_every_command_prints_its_results_as_json_and_nothing_else(name, run_copy, tmp_path, capsys):
     arguments, holds = answers(run_copy, tmp_path)[name]
     code, out, _ = keras_vae(capsys, name, *arguments, "--json")

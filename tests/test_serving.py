@@ -54,9 +54,8 @@ SAME_GRAPH = {
 
 # One for each kind of graph.
 KINDS = {
-    "mlp", "conv-not-square", "resnet", "gaussian-learned", "continuous-bernoulli", "gaussian-mixture",
-    "full-covariance-iwae",
-    "hierarchical-three-layers", "conditional-conv", "autoencoder",
+    "mlp", "conv-not-square", "gaussian-mixture", "full-covariance-iwae", "hierarchical-three-layers",
+    "conditional-conv",
 }  # fmt: skip
 
 
