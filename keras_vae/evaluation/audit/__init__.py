@@ -63,8 +63,12 @@ def audit(model, images, *, labels=None, card=None, seed=0, seconds=10.0, progre
     pixels = likelihood.check_pixels(model.likelihood, images)
     if pixels.status == "error":  # what follows would be about other images
         return [pixels]
+    findings = [pixels]
+    if card is not None:
+        card = {**card, "results": {name: value for name, value in card["results"].items() if value is not None}}
+        if wrong := written.check_form(model, card["results"]):
+            findings, card = [pixels, wrong], None
     with fixed_noise(model, seed):
-        findings = [pixels]
         for name, check in _checks(model, images, labels, card, seed, seconds):
             if time.monotonic() - started > seconds:
                 advice = f"Not checked: {seconds:g} seconds were over. Give it more seconds."

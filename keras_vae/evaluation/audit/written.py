@@ -15,14 +15,27 @@ LIKELIHOODS = ("nll", "conditional_nll", "importance_weighted_loss")
 VALUES = "the written results are those of this model, computed again on some images"
 
 
+BOUNDS = ("elbo", "conditional_elbo", "score")
+SHOWN = (*BOUNDS, "loss", "reconstruction_loss", "kl_loss", "nll", "conditional_nll")
+
+
+def check_form(model, results):
+    """The finding that a result is no number, or None: a file may have been edited or damaged."""
+    least = {name: -math.inf for name in (*SHOWN, *LIKELIHOODS, *model.term_names, "mse", "active_units")}
+    least |= {f"{name}_{what}": count for name in LIKELIHOODS for what, count in (("samples", 0), ("images", 1))}
+    for name, value in results.items():
+        kinds = int if least.get(name, -math.inf) >= 0 else (int, float)
+        if name in least and (not isinstance(value, kinds) or value < least[name]):
+            return Finding(VALUES, "error", {}, f"{name} is written down as {value!r:.40}. Evaluate again.")
+    return None
+
+
 def check_names(model, images, results):
     """Does what is called elbo or nll deserve it?"""
-    bounds = ("elbo", "conditional_elbo", "score")
-    shown = (*bounds, "loss", "reconstruction_loss", "kl_loss", "nll", "conditional_nll")
-    numbers = {key: results[key] for key in shown if key in results}
+    numbers = {key: results[key] for key in SHOWN if key in results}
     if not has_likelihood(model, images) and any(name.endswith(("elbo", "nll")) for name in results):
         return Finding(NAMES, "error", numbers, "These pixels have no likelihood, so they have neither elbo nor nll.")
-    for name in bounds:
+    for name in BOUNDS:
         total = results.get("reconstruction_loss", math.nan) + results.get("kl_loss", math.nan)
         if name in results and not abs(results[name] + total) <= 1e-3 * max(abs(total), 1e-3):
             advice = (
