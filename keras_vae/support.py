@@ -1,4 +1,4 @@
-"""Which likelihoods have a probability for the values of a data set: asked before any work starts."""
+"""Whether the model of a config can be trained on the values and labels of a data set: asked before any work."""
 
 from collections.abc import Iterator
 
@@ -33,6 +33,21 @@ def check_values(config: Config, images: data.ImageSet) -> None:
             raise InputError(
                 f"{images.name}: binarization {binarization} takes values in [0, 1]. Received values from {x.min()} to "
                 f"{x.max()}. Leave out --binarization.{_others(images)}"
+            )
+
+
+def check_labels(config: Config, images: data.ImageSet) -> None:
+    """Refuses data that do not have the labels that the model of a config takes."""
+    if config.model.condition != "label":
+        return
+    for split in (images.train, images.test):
+        if split.labels is None:
+            raise InputError(f"This model needs labels, and {images.name} has none. Use data that have classes.")
+        low, high = int(split.labels.min()), int(split.labels.max())
+        if low < 0 or high >= config.model.num_classes:
+            raise InputError(
+                f"{images.name} has labels from {low} to {high}, and num_classes is {config.model.num_classes}. "
+                f"Expected: --num-classes {high + 1}"
             )
 
 

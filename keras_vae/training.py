@@ -38,7 +38,7 @@ from keras_vae.presets import train_command
 from keras_vae.runs import Run, check_new, continue_command, data_facts, default_path, is_unfinished, open_data
 from keras_vae.scoring import audit_progress, evaluate, load_test_images, results_table
 from keras_vae.stopping import OUTSIDE, Lock, StopSignals
-from keras_vae.support import check_values
+from keras_vae.support import check_labels, check_values
 
 EVALUATION_BATCH = 500
 # What may be another when a run is continued: where it runs, and where its data are.
@@ -103,7 +103,7 @@ class _Job:
         if self.peers:
             told = ("event_shape", "train_images", "test_images", "train_sha256", "test_sha256")
             self.peers.agree("data", {f"{name} of the data": self.facts[name] for name in told})
-        _check_labels(config, self.images)
+        check_labels(config, self.images)
         check_values(config, self.images)
         self.config = config.replace(dataset=self.images.name) if config.data.dataset == "auto" else config
         self.steps = math.ceil(len(self.images.train) / config.training.batch_size)
@@ -307,21 +307,6 @@ def _check_same(run, config, facts):
                 f"{now[section][name]}. Leave the option out, or choose another --run-dir."
             )
     run.check_data(facts["data"])
-
-
-def _check_labels(config, images):
-    """Refuses data that do not have the labels that the model of a config takes."""
-    if config.model.condition != "label":
-        return
-    for split in (images.train, images.test):
-        if split.labels is None:
-            raise InputError(f"This model needs labels, and {images.name} has none. Use data that have classes.")
-        low, high = int(split.labels.min()), int(split.labels.max())
-        if low < 0 or high >= config.model.num_classes:
-            raise InputError(
-                f"{images.name} has labels from {low} to {high}, and num_classes is {config.model.num_classes}. "
-                f"Expected: --num-classes {high + 1}"
-            )
 
 
 def _sharded(dataset):
