@@ -44,6 +44,7 @@ class Likelihood(keras.layers.Layer, abc.ABC):
         Returns:
             Tensor [..., b], nats, summed over the event dimensions.
         """
+        x = ops.convert_to_tensor(x, "float32")
         event_axes = tuple(range(1 - len(x.shape), 0))
         return self.within_range(x, ops.sum(self.log_prob_per_value(x, params), axis=event_axes))
 
