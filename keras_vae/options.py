@@ -28,7 +28,7 @@ class Range:
 
     def refusal(self, number: Any) -> str | None:
         """What is expected of a number that is not allowed, or None."""
-        if not math.isfinite(number):
+        if isinstance(number, float) and not math.isfinite(number):
             return "a finite number"
         if self.minimum is not None and number < self.minimum:
             return f"at least {self.minimum}"

@@ -228,7 +228,7 @@ def test_a_stopped_evaluation_goes_on_with_the_same_command_to_the_same_bits(run
     with monkeypatch.context() as patch:
         patch.setattr(scoring._Partial, "update", lambda *given: (os.kill(os.getpid(), signal.SIGTERM), update(*given)))
         code, _, error = keras_vae(capsys, "evaluate", stopped, *arguments)
-    assert code == 143 and "after 20 images" in error and "same command" in error
+    assert code == 143 and "after 20 images" in error and f"Continue with: keras-vae evaluate {stopped}" in error
     assert (stopped / scoring.PARTIAL).is_file()
     assert (stopped / "evaluation.json").read_bytes() == (run / "evaluation.json").read_bytes()
     batches = []
