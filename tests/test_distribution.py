@@ -58,7 +58,8 @@ def results(processes, targets):
 SAME_STEP = {
     "linear", "mlp-two-layers-tanh", "conv", "conv-valid-padding", "conv-not-square", "conv-colour",
     "mlp-colour-not-square", "gated", "gaussian", "gaussian-narrow", "continuous-bernoulli", "discretized-logistic",
-    "beta", "autoencoder", "autoencoder-gaussian",
+    "beta", "autoencoder", "autoencoder-gaussian", "vector", "vector-unit-interval", "sequence", "image-four-channels",
+    "full-covariance", "hierarchical", "vampprior", "conditional-conv", "denoising-masking",
 }  # fmt: skip
 ALL = [case.name for case in CASES if case.name not in SAME_STEP]
 SOME = ["mlp", "gaussian-learned", "beta-tc", "hierarchical-three-layers"]

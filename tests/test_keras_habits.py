@@ -281,5 +281,5 @@ def test_a_step_is_traced_once():
 @pytest.mark.slow
 @pytest.mark.parametrize(("jit_compile", "most"), [(False, 1.0), (True, 1.3)])
 def test_one_model_after_another_takes_no_more_memory_than_in_plain_keras(jit_compile, most):
-    plain, ours = (memory.measured(kind, jit_compile, models=8) for kind in memory.KINDS)
+    plain, ours = (memory.measured(kind, jit_compile, models=5 if jit_compile else 8) for kind in memory.KINDS)
     assert ours < most * plain

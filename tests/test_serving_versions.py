@@ -206,7 +206,7 @@ def test_kills_at_random_moments_leave_only_whole_versions(tmp_path, whole):
     put(tmp_path, whole)
     taken = time.perf_counter() - start
     generator = random.Random(0)
-    for _ in range(40):
+    for _ in range(12):
         command = [sys.executable, "-c", textwrap.dedent(script)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         process.stdout.readline()
@@ -215,7 +215,7 @@ def test_kills_at_random_moments_leave_only_whole_versions(tmp_path, whole):
         assert process.wait() == -signal.SIGKILL
         version = json.loads((tmp_path / "contract.json").read_text())["version"]
         assert all(version in visible(tmp_path, name) for name in MODELS)
-    assert version > 5, "the kills came before anything was done"
+    assert version > 2, "the kills came before anything was done"
     put(tmp_path, whole)  # after the last kill everything is mended
     versions = [visible(tmp_path, name) for name in MODELS]
     assert versions[0] == versions[1] == versions[2]

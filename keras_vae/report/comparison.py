@@ -91,7 +91,7 @@ def _curves(runs, same_loss):
 def _bars(found):
     """Run -> the bars of its KL, all on one scale."""
     kl = {name: card["results"].get("kl_per_dimension") for name, card in found.items()}
-    kl = {name: values for name, values in kl.items() if values}
+    kl = {name: values for name, values in kl.items() if isinstance(values, list)}
     return {name: bars(values, max(map(max, kl.values()))) for name, values in kl.items()}
 
 
