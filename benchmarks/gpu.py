@@ -75,7 +75,7 @@ def main(parts, rounds, threads, mnist_dir, worker):
         for part in parts or known:
             started = time.time()
             if part in SECTIONS:
-                section = SECTIONS[part](images)
+                section = script_section(*SECTIONS[part], images)
             else:
                 systems = [*SCORERS, "one image at a time"] if part == "nll" else list(SYSTEMS)
                 section = speed_section(part, measure(part, systems, images, rounds if part != "nll" else 1, threads))
@@ -196,20 +196,6 @@ for name in ("mlp", "conv"):
 """
 
 
-def export_section(images):
-    """An export that is made on this machine: is it verified, and how far is it from the model on the CPU."""
-    return [
-        "## Export",
-        "",
-        f"{datetime.date.today()}. Trained on the GPU for 40 steps and exported there.",
-        "",
-        "| preset | failures of verify-export | largest difference of z_mean, GPU to CPU | first failure |",
-        "| --- | --- | --- | --- |",
-        *rows_of(_EXPORT, images),
-        "",
-    ]
-
-
 _BITS = """
 import sys, time, numpy as np, keras, tensorflow as tf, keras_vae
 images = np.load(sys.argv[1])[:5120, ..., None].astype("float32") / 255
@@ -235,20 +221,6 @@ for deterministic in (False, True):
 """
 
 
-def bits_section(images):
-    """Whether two trainings from one seed end with the same weights, with and without deterministic operations."""
-    return [
-        "## The same bits",
-        "",
-        f"{datetime.date.today()}. Two trainings of 200 steps from one seed, in one process.",
-        "",
-        "| preset | jit_compile | enable_op_determinism | largest difference of a weight | seconds |",
-        "| --- | --- | --- | --- | --- |",
-        *rows_of(_BITS, images),
-        "",
-    ]
-
-
 _PRESETS = """
 import sys, time, numpy as np, keras, tensorflow as tf, keras_vae
 images = np.load(sys.argv[1])[:2560, ..., None].astype("float32") / 255
@@ -268,21 +240,41 @@ print(f"| memory at the most, MB | | {tf.config.experimental.get_memory_info('GP
 """
 
 
-def presets_section(images):
-    """Whether presets of each kind train here, step by step and as one program."""
+# part -> title, what was done, columns of the rows that the script prints, script
+SECTIONS = {
+    "export": (
+        "Export",
+        "Trained on the GPU for 40 steps and exported there.",
+        ("preset", "failures of verify-export", "largest difference of z_mean, GPU to CPU", "first failure"),
+        _EXPORT,
+    ),
+    "bits": (
+        "The same bits",
+        "Two trainings of 200 steps from one seed, in one process.",
+        ("preset", "jit_compile", "enable_op_determinism", "largest difference of a weight", "seconds"),
+        _BITS,
+    ),
+    "presets": (
+        "Presets",
+        "40 steps each; the seconds have building, tracing and compiling in them.",
+        ("preset", "jit_compile", "loss", "seconds"),
+        _PRESETS,
+    ),
+}
+
+
+def script_section(title, text, columns, script, images):
+    """The table of what a script prints, as lines of Markdown."""
     return [
-        "## Presets",
+        f"## {title}",
         "",
-        f"{datetime.date.today()}. 40 steps each; the seconds have building, tracing and compiling in them.",
+        f"{datetime.date.today()}. {text}",
         "",
-        "| preset | jit_compile | loss | seconds |",
-        "| --- | --- | --- | --- |",
-        *rows_of(_PRESETS, images),
+        f"| {' | '.join(columns)} |",
+        f"|{' --- |' * len(columns)}",
+        *rows_of(script, images),
         "",
     ]
-
-
-SECTIONS = {"export": export_section, "bits": bits_section, "presets": presets_section}
 
 
 def rows_of(code, images):

@@ -54,10 +54,10 @@ def reconstruct(run, count, to, console):
     to = to and _check_image_target(to)
     run, model, data = open_run(run)
 
-    from keras_vae import figures, training
+    from keras_vae import figures, scoring
 
     to = to or run.path / "reconstructed.png"
-    originals, labels = training.load_test_images(run.config, data)
+    originals, labels = scoring.load_test_images(run.config, data)
     originals = originals[:count]
     images = model.reconstruct(originals, *([labels[:count]] if model.takes_labels else [])).numpy()
     if to.suffix == ".npy":
@@ -76,9 +76,9 @@ def encode(run, to, console):
     run, model, data = open_run(run)
     import numpy as np
 
-    from keras_vae import evaluation, training
+    from keras_vae import evaluation, scoring
 
-    images, labels = training.load_test_images(run.config, data)
+    images, labels = scoring.load_test_images(run.config, data)
     codes = evaluation.batched(model.encode, images, *([labels] if model.takes_labels else []))
     heads = model.posterior.head_shapes((model.latent_dim,)) if hasattr(model, "prior") else ["z"]
     arrays = dict(zip(heads, codes if isinstance(codes, tuple) else [codes], strict=True))

@@ -105,8 +105,7 @@ class CompiledSteps:
 
     def _run(self, batches):
         """Runs a step on each of some batches of one size."""
-        if not self.model.optimizer.built:  # a function that makes variables is traced twice
-            self.model.optimizer.build(self.model.trainable_variables)
+        self.model.build_optimizer()  # of a model that Keras built when it saw the data
         bytes_of_a_batch = sum(part.dtype.size * math.prod(part.shape) for part in _parts(batches[0]))
         self.room = min(self.at_once, max(1, BYTES_AT_ONCE // max(1, bytes_of_a_batch)))
         for first in range(0, len(batches), self.room):

@@ -104,9 +104,8 @@ class TrainStep(keras.Model):
         weight = self._example_weight(inputs, sample_weight)
         total_weight = all_reduce_sum(tf.reduce_sum(weight))
         passes = self._passes
-        if (
-            self.jit_compile_steps is True and not self.run_eagerly and num_replicas() > 1
-        ):  # one for each, which holds its variables
+        is_compiled = self.jit_compile_steps is True and not self.run_eagerly
+        if is_compiled and num_replicas() > 1:  # one for each, which holds its variables
             passes = tf.function(passes, jit_compile=True, autograph=False)
         terms, loss, gradients = passes(inputs, weight, total_weight)
         supported = self._supported(*inputs)

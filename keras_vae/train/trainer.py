@@ -124,7 +124,7 @@ class Trainer(keras_private.BuildsFromExample, TrainStep):
         if validation_data is not None:
             validation_x, validation_y, weights = keras.utils.unpack_x_y_sample_weight(validation_data)
             validation_data = (*self._checked(validation_x, validation_y, weights), weights)
-        self._build_optimizer()
+        self.build_optimizer()
         steps = steps_per_epoch or _count_steps(x, batch_size or 32, validation_split if validation_data is None else 0)
         with self._running(callbacks, steps_per_epoch, steps, epochs - initial_epoch) as callbacks, self._explained(x):
             return super().fit(
@@ -161,7 +161,7 @@ class Trainer(keras_private.BuildsFromExample, TrainStep):
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         """One step; see `keras.Model.train_on_batch`, and `fit` for what it raises."""
         x, y = self._checked(x, y, sample_weight)
-        self._build_optimizer()
+        self.build_optimizer()
         with self._explained(x):
             return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
 
@@ -171,7 +171,7 @@ class Trainer(keras_private.BuildsFromExample, TrainStep):
         with self._explained(x):
             return super().test_on_batch(x, y, sample_weight, return_dict)
 
-    def _build_optimizer(self):
+    def build_optimizer(self):
         """Makes the optimizer's variables, for which the first step would be traced twice, and its graphs kept."""
         if self.compiled and self.built and not self.optimizer.built:
             with self.distribute_strategy.scope():

@@ -13,19 +13,18 @@ from keras_vae.evaluation.scores import batched, has_likelihood, inputs_of, pixe
 NAMES = "the written results are called what they are"
 LIKELIHOODS = ("nll", "conditional_nll", "importance_weighted_loss")
 VALUES = "the written results are those of this model, computed again on some images"
-
-
 BOUNDS = ("elbo", "conditional_elbo", "score")
 SHOWN = (*BOUNDS, "loss", "reconstruction_loss", "kl_loss", "nll", "conditional_nll")
 
 
 def check_form(model, results):
     """The finding that a result is no number, or None: a file may have been edited or damaged."""
-    least = {name: -math.inf for name in (*SHOWN, *LIKELIHOODS, *model.term_names, "mse", "active_units")}
-    least |= {f"{name}_{what}": count for name in LIKELIHOODS for what, count in (("samples", 0), ("images", 1))}
+    numbers = {*SHOWN, *LIKELIHOODS, *model.term_names, "mse", "active_units"}
+    counts = {f"{name}_{what}": least for name in LIKELIHOODS for what, least in (("samples", 0), ("images", 1))}
     for name, value in results.items():
-        kinds = int if least.get(name, -math.inf) >= 0 else (int, float)
-        if name in least and (not isinstance(value, kinds) or value < least[name]):
+        is_wrong = name in numbers and not isinstance(value, int | float)
+        is_wrong |= name in counts and not (isinstance(value, int) and value >= counts[name])
+        if is_wrong:
             return Finding(VALUES, "error", {}, f"{name} is written down as {value!r:.40}. Evaluate again.")
     return None
 
